@@ -1,0 +1,59 @@
+"""Secrets: masked where they are held, and filtered from text on every way out."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Self
+
+MASK = "********"
+
+# What a credential looks like when nobody registered it: bearer tokens, passwords in URIs and in
+# libpq key=value strings, SCRAM verifiers, private keys.
+_SHAPES = (
+    re.compile(r"(?i)(bearer\s+)[a-z0-9._~+/=-]{16,}"),
+    re.compile(r"(?i)(postgres(?:ql)?://[^:/@\s]+:)[^@\s]+(?=@)"),
+    re.compile(r"(?i)(\bpassword\s*[=:]\s*['\"]?)[^\s'\"&]{4,}"),
+    re.compile(r"(SCRAM-SHA-256\$\d+:)[A-Za-z0-9+/=$:]+"),
+    re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END)"),
+)
+
+
+class Secret(str):
+    """A string that does not show itself in ``repr``; ``str()`` and formatting still give it.
+
+    Only what is meant to be used as a credential is held in one. Creating one registers its value
+    with the filter, so it never reaches a report even by way of a third party's message.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        register(value)
+        return super().__new__(cls, value)
+
+    def __repr__(self) -> str:
+        return f"Secret('{MASK}')"
+
+
+_known: set[str] = set()
+_lock = threading.Lock()
+
+
+def register(value: str) -> None:
+    """Make ``filtered`` hide ``value`` from now on. Values under four characters are ignored."""
+    if len(value) >= 4:
+        with _lock:
+            _known.add(value)
+
+
+def filtered(text: str) -> str:
+    """Return ``text`` with every registered secret and everything of a secret's shape masked."""
+    with _lock:
+        values = sorted(_known, key=len, reverse=True)
+    for value in values:
+        if value in text:
+            text = text.replace(value, MASK)
+    for shape in _SHAPES:
+        text = shape.sub(rf"\g<1>{MASK}", text)
+    return text
