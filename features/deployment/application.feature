@@ -1,0 +1,37 @@
+@deployment
+Feature: An application's first connection
+  An application gets a Secret and a certificate authority, and needs nothing else.
+
+  Background:
+    Given a PostgresCluster with 3 instances
+
+  Rule: The generated Secret is enough to connect
+
+    @smoke
+    Scenario: An application connects with nothing but the generated Secret
+      When an application connects with the Secret of user "app", verifying the server's certificate
+      Then the connection is encrypted
+      And the connected user is "app"
+      And the connected server accepts writes
+
+    @level-1
+    Scenario: A certificate of another authority is refused
+      When an application connects with the Secret of user "app", trusting another authority
+      Then the connection fails because the certificate is not trusted
+
+  Rule: Users and databases are as declared
+
+    @level-1
+    Scenario: Declared users and databases exist with the declared options
+      Then every declared user exists and may log in
+      And every declared database exists
+      And the declared options of every user are in force
+
+  Rule: PgBouncer serves the same database
+
+    @level-1 @pgbouncer
+    Scenario: An application connects through PgBouncer
+      When an application connects through PgBouncer with the Secret of user "app"
+      Then the connected user is "app"
+      And the connected server accepts writes
+      And the connected server is the primary

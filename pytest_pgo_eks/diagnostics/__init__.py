@@ -1,0 +1,1 @@
+"""What explains a failure, taken while it is still there: after the verdict, before any clean-up."""
