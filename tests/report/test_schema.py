@@ -50,6 +50,7 @@ def test_what_is_written_is_what_the_schema_says(tmp_path: Path) -> None:
         lambda d: d["counts"].update({"pass": -1}),
         lambda d: d.update(surprise=1),
     ],
+    ids=["no verdict", "verdict", "scenario", "finding", "count", "surprise"],
 )
 def test_the_schema_refuses_what_is_not_a_verdict(tmp_path: Path, spoil: Any) -> None:
     found = json.loads(json.dumps(full_document(tmp_path)))
