@@ -1,11 +1,27 @@
-"""Command line, ini and environment become one frozen :class:`Settings`."""
+"""Command line, ini and environment become one frozen :class:`Settings`.
+
+Nothing here knows pytest: :mod:`pytest_pgo_eks.plugin` hands over what it was told, as text.
+"""
 
 from __future__ import annotations
 
+import difflib
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pytest_pgo_eks.errors import UsageProblem
 
 PROVIDERS = ("local", "kind", "k3s", "kubeconfig", "eks")
+POSTGRES_VERSIONS = (15, 16, 17, 18)
+LEVELS = range(5)
+
+# The stand-in's own: a lease of 20 s is the least that Patroni's rule
+# loop_wait + 2 * retry_timeout <= ttl leaves beside a sync period of 2 s and its retry time of 9 s.
+LOCAL_LEASE_S = 20
+LOCAL_SYNC_PERIOD_S = 2
 
 
 @dataclass(frozen=True)
@@ -13,6 +29,8 @@ class Settings:
     """Everything a run was told, resolved once and never changed.
 
     Precedence: command line, then environment (``PGO_…``), then ini, then the default here.
+    ``lease_s`` and ``sync_period_s`` are whole seconds as in ``spec.patroni``; None leaves PGO's
+    own defaults (30 and 10). ``reuse`` is the name of a cluster that an earlier run kept.
     """
 
     provider: str
@@ -26,3 +44,233 @@ class Settings:
     postgres_version: int | None = None
     lease_s: int | None = None
     sync_period_s: int | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    state_dir: Path | None = None
+
+
+Kind = Literal["text", "flag", "whole", "number", "path"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting as the user meets it; the names in ini and environment follow from the flag."""
+
+    field: str
+    flag: str
+    kind: Kind
+    help: str
+    metavar: str | None = None
+
+    @property
+    def ini(self) -> str:
+        """``pgo_keep`` for ``--pgo-keep``, and ``pgo_cluster`` for ``--cluster``."""
+        return "pgo_" + self.flag.removeprefix("--").removeprefix("pgo-").replace("-", "_")
+
+    @property
+    def environment(self) -> str:
+        """``PGO_KEEP`` for ``--pgo-keep``."""
+        return self.ini.upper()
+
+
+OPTIONS = (
+    Option(
+        "provider",
+        "--cluster",
+        "text",
+        "where Kubernetes comes from: local (no Docker, no AWS), kind, k3s, kubeconfig, eks",
+        "PROVIDER",
+    ),
+    Option("keep", "--pgo-keep", "flag", "leave the cluster running and print how to use it"),
+    Option("reuse", "--pgo-reuse", "text", "run on the cluster that an earlier run kept", "NAME"),
+    Option(
+        "namespace",
+        "--pgo-namespace",
+        "text",
+        "namespace of the operator and of the PostgresCluster under test (postgres-operator)",
+        "NAME",
+    ),
+    Option(
+        "manifest",
+        "--pgo-manifest",
+        "path",
+        "judge this PostgresCluster instead of the suite's own",
+        "FILE",
+    ),
+    Option(
+        "level",
+        "--pgo-level",
+        "whole",
+        "run scenarios up to this importance level: 0 smoke … 4 everything (3)",
+        "N",
+    ),
+    Option(
+        "timeout_scale",
+        "--pgo-timeout-scale",
+        "number",
+        "multiply every budget by this, for slow machines (1)",
+        "FACTOR",
+    ),
+    Option(
+        "report_dir",
+        "--pgo-report-dir",
+        "path",
+        "where each run writes a folder with its verdict and evidence (reports)",
+        "DIR",
+    ),
+    Option(
+        "postgres_version",
+        "--pgo-postgres-version",
+        "whole",
+        "major version of PostgreSQL under test: 15 … 18 (what the provider has)",
+        "MAJOR",
+    ),
+    Option(
+        "lease_s",
+        "--pgo-lease",
+        "whole",
+        "Patroni's leader lease in seconds (local: 20, else PGO's own 30)",
+        "SECONDS",
+    ),
+    Option(
+        "sync_period_s",
+        "--pgo-sync-period",
+        "whole",
+        "Patroni's sync period in seconds (local: 2, else PGO's own 10)",
+        "SECONDS",
+    ),
+    Option(
+        "kubeconfig",
+        "--pgo-kubeconfig",
+        "path",
+        "kubeconfig of a cluster you already have, for --cluster=kubeconfig",
+        "FILE",
+    ),
+    Option("context", "--pgo-context", "text", "context of that kubeconfig", "NAME"),
+    Option(
+        "state_dir",
+        "--pgo-state-dir",
+        "path",
+        "where clusters made here keep their state (~/.local/state/pytest-pgo-eks)",
+        "DIR",
+    ),
+)
+
+Given = Mapping[str, object]
+_YES = {"1", "true", "yes", "on"}
+_NO = {"0", "false", "no", "off", ""}
+
+
+def resolve(
+    command_line: Given,
+    environment: Mapping[str, str],
+    ini: Given,
+    providers: Iterable[str] = PROVIDERS,
+) -> Settings | None:
+    """Return what the run was told, or None where no cluster was asked for.
+
+    ``command_line`` and ``ini`` are keyed by :attr:`Option.ini`; a value of None was not given.
+    Without a cluster nothing else is looked at: a project that merely has the package installed
+    must not fail over an environment variable.
+
+    :raises UsageProblem: a value cannot work; the message names where it was given.
+    """
+    chosen: dict[str, object] = {}
+    origin: dict[str, str] = {}
+    for option in OPTIONS:
+        for where, value in (
+            (option.flag, command_line.get(option.ini)),
+            (f"environment variable {option.environment}", environment.get(option.environment)),
+            (f"ini option {option.ini}", ini.get(option.ini)),
+        ):
+            if value is not None:
+                chosen[option.field] = value
+                origin[option.field] = where
+                break
+    if not str(chosen.get("provider", "")).strip():
+        return None
+    kinds = {option.field: option.kind for option in OPTIONS}
+    values = {name: _convert(kinds[name], v, origin[name]) for name, v in chosen.items()}
+    known = tuple(dict.fromkeys(providers))
+    _check(values, origin, known)
+    if values["provider"] == "local" and "manifest" not in values:
+        values.setdefault("lease_s", LOCAL_LEASE_S)
+        values.setdefault("sync_period_s", LOCAL_SYNC_PERIOD_S)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _convert(kind: Kind, value: object, where: str) -> object:
+    text = str(value).strip()
+    match kind:
+        case "flag":
+            if isinstance(value, bool):
+                return value
+            if text.lower() in _YES | _NO:
+                return text.lower() in _YES
+            raise UsageProblem(f"{where}: {text!r} is neither yes nor no")
+        case "whole":
+            try:
+                return int(text)
+            except ValueError:
+                raise UsageProblem(f"{where}: {text!r} is not a whole number") from None
+        case "number":
+            try:
+                number = float(text)
+            except ValueError:
+                raise UsageProblem(f"{where}: {text!r} is not a number") from None
+            if not math.isfinite(number):
+                raise UsageProblem(f"{where}: {text!r} is not a finite number")
+            return number
+        case "path":
+            if not text:
+                raise UsageProblem(f"{where}: the path is empty")
+            return Path(text).expanduser()
+        case "text":
+            if not text:
+                raise UsageProblem(f"{where}: the value is empty")
+            return text
+
+
+def _check(
+    values: Mapping[str, object], origin: Mapping[str, str], providers: tuple[str, ...]
+) -> None:
+    provider = str(values["provider"])
+    if provider not in providers:
+        raise UsageProblem(
+            f"{origin['provider']}: there is no provider {provider!r}"
+            f"{nearest(provider, providers)}; known are {', '.join(providers)}"
+        )
+    level = values.get("level", 3)
+    if level not in LEVELS:
+        raise UsageProblem(f"{origin['level']}: {level} is not a level from 0 to 4")
+    for name in ("timeout_scale", "lease_s", "sync_period_s"):
+        value = values.get(name, 1)
+        if isinstance(value, int | float) and value <= 0:
+            raise UsageProblem(f"{origin[name]}: {value} must be greater than 0")
+    version = values.get("postgres_version", POSTGRES_VERSIONS[0])
+    if version not in POSTGRES_VERSIONS:
+        known = ", ".join(map(str, POSTGRES_VERSIONS))
+        raise UsageProblem(
+            f"{origin['postgres_version']}: PostgreSQL {version} is not supported; {known} are"
+        )
+    namespace = str(values.get("namespace", "postgres-operator"))
+    if not _is_dns_label(namespace):
+        raise UsageProblem(
+            f"{origin['namespace']}: {namespace!r} is no namespace name: up to 63 lower-case "
+            "letters, digits and hyphens, with a letter or digit at both ends"
+        )
+
+
+def _is_dns_label(text: str) -> bool:
+    return (
+        0 < len(text) <= 63
+        and set(text) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        and not text.startswith("-")
+        and not text.endswith("-")
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

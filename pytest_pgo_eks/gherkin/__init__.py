@@ -1,0 +1,1 @@
+"""Feature files as pytest items: collected directly, audited before anything is created."""

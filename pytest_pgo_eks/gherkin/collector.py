@@ -1,0 +1,107 @@
+"""Collects ``.feature`` files as test modules, with no Python stub beside them.
+
+A scenario is an ordinary pytest function item under the file's node, so node ids, ``-k``, ``-m``,
+``--lf``, xdist and JUnit work as they do for Python. It leans on semi-private parts of pytest and
+pytest-bdd (``_getobj``, ``_genfunctions``, the template registry); ``tests/plugin`` guards each.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_bdd import scenario
+from pytest_bdd.exceptions import GherkinParseError
+from pytest_bdd.feature import get_feature
+from pytest_bdd.parser import Feature, ScenarioTemplate
+from pytest_bdd.scenario import scenario_wrapper_template_registry
+
+from pytest_pgo_eks.gherkin import tags
+from pytest_pgo_eks.gherkin.audit import StepAudit, sentences
+from pytest_pgo_eks.gherkin.source import Problem, problems
+
+TEMPLATE = pytest.StashKey[ScenarioTemplate]()
+
+
+class FeatureFile(pytest.Module):
+    """A Gherkin file; each scenario, and each row of an outline, becomes an item."""
+
+    def _getobj(self) -> types.ModuleType:
+        found, parsed = problems(self.path, self._known_tags())
+        feature = None
+        if parsed:
+            try:
+                feature = get_feature(str(self.path.parent), self.path.name)
+            except GherkinParseError as error:
+                found.append(Problem(error.line, error.message))
+            else:
+                found += set(StepAudit(sentences(self)).problems(feature))
+        if found or feature is None:
+            raise self._refusal(sorted(found))
+        return self._module(feature)
+
+    def _module(self, feature: Feature) -> types.ModuleType:
+        module = types.ModuleType(self.path.stem, feature.name or "")
+        module.__file__ = str(self.path)
+        for name in feature.scenarios:
+
+            def body() -> None: ...
+
+            bind = scenario(self.path.name, name, features_base_dir=str(self.path.parent))
+            setattr(module, name, bind(body))
+        return module
+
+    def _refusal(self, found: list[Problem]) -> pytest.Collector.CollectError:
+        place = self.config.cwd_relative_nodeid(self.nodeid)
+        return self.CollectError("\n".join(f"{place}:{p.line}: {p.text}" for p in found))
+
+    def _known_tags(self) -> frozenset[str]:
+        lines: list[str] = self.config.getini("markers")
+        users = {line.partition(":")[0].partition("(")[0].strip() for line in lines}
+        return tags.names() | users
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item per scenario or outline row, in the file's order."""
+        for name, wrapper in list(vars(self.obj).items()):
+            if not isinstance(wrapper, types.FunctionType):
+                continue
+            template = scenario_wrapper_template_registry[wrapper]
+            for item in self._genfunctions(name, wrapper):
+                item.stash[TEMPLATE] = template
+                item.reportinfo = _location(self, template, item.name)  # type: ignore[method-assign]
+                yield item
+
+
+def _location(file: FeatureFile, template: ScenarioTemplate, name: str) -> Any:
+    """Return a ``reportinfo`` that points at the scenario, not at pytest-bdd's wrapper."""
+    place = (file.path, template.line_number - 1, f"{template.feature.name}: {name}")
+    return lambda: place
+
+
+def tag_levels(item: pytest.Item) -> list[set[str]]:
+    """Return the item's tags from the nearest to the farthest: row, scenario, rule, feature.
+
+    For a plain pytest test they are the names of its markers, nearest node first.
+    """
+    template = item.stash.get(TEMPLATE, None)
+    if template is None:
+        return [{mark.name} for mark in item.iter_markers()]
+    rule = template.rule.tags if template.rule else set()
+    own = [template.tags, rule, template.feature.tags]
+    row = {mark.name for mark in item.iter_markers()}.difference(*own)
+    return [row, *own]
+
+
+def all_tags(item: pytest.Item) -> set[str]:
+    """Return every tag or marker name of the item."""
+    return set().union(*tag_levels(item))
+
+
+def level(item: pytest.Item) -> int:
+    """Return the item's importance level; the nearest tag that names one decides."""
+    for names in tag_levels(item):
+        if names & tags.LEVELS.keys():
+            return tags.level(names)
+    return tags.DEFAULT_LEVEL
