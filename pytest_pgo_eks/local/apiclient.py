@@ -297,7 +297,7 @@ class ApiClient:
                     for line in lines:
                         if line.strip():
                             yield _event(kind, json.loads(line))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"watch of {kind.plural}: {error}") from error
 
     async def exec(
@@ -370,20 +370,31 @@ class Cache:
         self._labels = labels
         self._fields = fields
         self._changed = changed or (lambda _type, _obj: None)
+        self._seen = 0  # the version up to which the list or the watch has told everything
+        self._failures = 0
 
     def get(self, name: str, namespace: str = "") -> Obj | None:
         return self.items.get((namespace, name))
 
+    def learn(self, obj: Obj) -> None:
+        """Take the answer to a write of one's own, before the watch brings it.
+
+        Whoever creates objects with generated names must see them at once, or it creates them
+        twice. An answer older than what the watch already told is ignored, so an object deleted in
+        the meantime does not come back.
+        """
+        if int(_version(obj)) <= self._seen:
+            return
+        self._store("MODIFIED" if _key(obj) in self.items else "ADDED", obj)
+
     async def run(self) -> None:
         """Keep the cache current until cancelled."""
         version = ""
-        failures = 0
         while True:
             try:
                 if not version:
                     version = await self._relist()
                     self.synced.set()
-                failures = 0
                 async for event in self._client.watch(
                     self.kind,
                     self._namespace,
@@ -391,14 +402,18 @@ class Cache:
                     labels=self._labels,
                     fields=self._fields,
                 ):
-                    version = event.object["metadata"]["resourceVersion"]
+                    version = _version(event.object)
+                    self._failures = 0
                     self._take(event)
+                # A server that ends every stream at once must not be asked in a tight loop.
+                self._failures += 1
             except ApiError as error:
                 if error.code == 410:
                     version = ""
-                    continue
-                failures += 1
-                await asyncio.sleep(min(5.0, 0.05 * 2**failures) * random.uniform(0.5, 1.0))  # noqa: S311
+                self._failures += 1
+            if self._failures > 1:
+                pause = min(5.0, 0.02 * 2 ** min(self._failures, 10))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _relist(self) -> str:
         listed = await self._client.list(
@@ -412,16 +427,28 @@ class Cache:
             self.items[name] = item
             if known is None or _version(known) != _version(item):
                 self._changed("ADDED" if known is None else "MODIFIED", item)
+        self._seen = int(listed.resource_version)
         return listed.resource_version
 
     def _take(self, event: Event) -> None:
+        self._seen = max(self._seen, int(_version(event.object)))
         if event.type == "BOOKMARK":
             return
         if event.type == "DELETED":
+            known = self.items.get(_key(event.object))
+            if known and known["metadata"].get("uid") != event.object["metadata"].get("uid"):
+                return  # a successor of the same name was learned already
             self.items.pop(_key(event.object), None)
+            self._changed(event.type, event.object)
         else:
-            self.items[_key(event.object)] = event.object
-        self._changed(event.type, event.object)
+            self._store(event.type, event.object)
+
+    def _store(self, event_type: str, obj: Obj) -> None:
+        known = self.items.get(_key(obj))
+        if known is not None and int(_version(known)) >= int(_version(obj)):
+            return  # learned from a write before the watch came to it
+        self.items[_key(obj)] = obj
+        self._changed(event_type, obj)
 
 
 def _key(obj: Obj) -> tuple[str, str]:
