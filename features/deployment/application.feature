@@ -9,14 +9,14 @@ Feature: An application's first connection
 
     @smoke
     Scenario: An application connects with nothing but the generated Secret
-      When an application connects with the Secret of user "app", verifying the server's certificate
+      When an application connects with the application's Secret, verifying the server's certificate
       Then the connection is encrypted
-      And the connected user is "app"
+      And the connected user is the application's
       And the connected server accepts writes
 
     @level-1
     Scenario: A certificate of another authority is refused
-      When an application connects with the Secret of user "app", trusting another authority
+      When an application connects with the application's Secret, trusting another authority
       Then the connection fails because the certificate is not trusted
 
   Rule: Users and databases are as declared
@@ -31,7 +31,7 @@ Feature: An application's first connection
 
     @level-1 @pgbouncer
     Scenario: An application connects through PgBouncer
-      When an application connects through PgBouncer with the Secret of user "app"
-      Then the connected user is "app"
+      When an application connects through PgBouncer with the application's Secret
+      Then the connected user is the application's
       And the connected server accepts writes
       And the connected server is the primary

@@ -46,7 +46,7 @@ Feature: The PostgresCluster
 
     @level-1
     Scenario: The user's Secret says how to connect
-      Then the Secret of user "app" names the host, port, database, user and password
+      Then the Secret of the application's user names the host, port, database, user and password
 
     @level-2
     Scenario: A disruption budget protects the instance set
