@@ -98,6 +98,7 @@ class Transport:
     # -- configuration --------------------------------------------------------------------------
 
     def _load(self) -> None:
+        import yaml
         from kubernetes import client, config
         from kubernetes.config.config_exception import ConfigException
         from kubernetes.dynamic import DynamicClient
@@ -114,10 +115,17 @@ class Transport:
                 client_configuration=settings,
                 persist_config=False,
             )
-        except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageProblem(
-                f"kubeconfig {self.kubeconfig} cannot be used: {str(error).strip()}"
-            ) from error
+        except (
+            ConfigException,
+            yaml.YAMLError,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:
+            said = " ".join(str(error).split())
+            raise UsageProblem(f"kubeconfig {self.kubeconfig} cannot be used: {said}") from error
         if _loopback(urlsplit(settings.host).hostname or ""):
             settings.proxy = None
         self._configuration = settings
