@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pgo_eks import newhooks
+from pytest_pgo_eks import fixtures, newhooks
 from pytest_pgo_eks.errors import UsageProblem
-from pytest_pgo_eks.settings import OPTIONS, Settings, resolve
+from pytest_pgo_eks.settings import OPTIONS, PROVIDERS, Settings, resolve
 
 if TYPE_CHECKING:
+    from pytest_pgo_eks.clusters.base import Provider
     from pytest_pgo_eks.gherkin.collector import FeatureFile
 
 SETTINGS = pytest.StashKey[Settings | None]()
-_SCOPE = pytest.StashKey["Scope"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pgo", "conformance of PostgreSQL operators on Kubernetes (pgo)")
     for option in OPTIONS:
-        if option.kind == "flag":
-            group.addoption(
-                option.flag, dest=option.ini, action="store_true", default=None, help=option.help
-            )
-        else:
-            group.addoption(
-                option.flag,
-                dest=option.ini,
-                default=None,
-                metavar=option.metavar,
-                help=option.help,
-            )
+        given: dict[str, Any] = {"dest": option.ini, "default": None, "help": option.help}
+        given |= {"action": "store_true"} if option.kind == "flag" else {"metavar": option.metavar}
+        group.addoption(option.flag, **given)
         parser.addini(option.ini, f"default of {option.flag}: {option.help}", default=None)
     group.addoption(
         "--pgo-steps",
@@ -57,35 +48,140 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(newhooks)
 
 
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.option.pgo_steps:
+        return None
+    from pytest_pgo_eks.gherkin.catalogue import show
+
+    return show(config)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     from pytest_pgo_eks.gherkin import tags
 
     for line in tags.marker_lines():
         config.addinivalue_line("markers", line)
+    config.pluginmanager.register(fixtures, "pgo-fixtures")
     try:
-        settings = _settings(config)
+        added = [one for some in config.hook.pytest_pgo_providers() for one in some]
+        settings = config.stash[SETTINGS] = _settings(config, added)
+        if settings is not None:
+            _configure_run(config, settings, added)
     except UsageProblem as problem:
         raise pytest.UsageError(f"pgo: {problem}") from None
-    config.stash[SETTINGS] = settings
 
 
-def _settings(config: pytest.Config) -> Settings | None:
+def _settings(config: pytest.Config, added: list[Provider]) -> Settings | None:
     command_line = {option.ini: getattr(config.option, option.ini, None) for option in OPTIONS}
-    ini = {option.ini: config.getini(option.ini) for option in OPTIONS}
-    return resolve(command_line, os.environ, ini)
+    ini: dict[str, Any] = {}
+    for option in OPTIONS:
+        try:
+            ini[option.ini] = config.getini(option.ini)
+        except (TypeError, ValueError) as error:
+            # A pyproject.toml table may hold a number where pytest wants text.
+            raise UsageProblem(f"ini option {option.ini}: {error}") from None
+    names = [*PROVIDERS, *(provider.name for provider in added)]
+    return resolve(command_line, os.environ, ini, names)
+
+
+def _configure_run(config: pytest.Config, settings: Settings, added: list[Provider]) -> None:
+    if not config.pluginmanager.hasplugin("pytest-bdd"):
+        raise UsageProblem("--cluster needs the plugin pytest-bdd, which is switched off here")
+    from pytest_pgo_eks.gherkin.scope import redirect_bare_run
+    from pytest_pgo_eks.session.wiring import wire
+
+    redirect_bare_run(config)
+    wire(config, settings, added)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    settings = config.stash.get(SETTINGS, None)
+    if settings is None:
+        return []
+    from pytest_pgo_eks.session.versions import header
+
+    return header(settings)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> FeatureFile | None:
-    if file_path.suffix != ".feature":
+    if file_path.suffix != ".feature" or not parent.config.pluginmanager.hasplugin("pytest-bdd"):
+        return None
+    from pytest_pgo_eks.gherkin.scope import scope
+
+    config = parent.config
+    settings = config.stash[SETTINGS]
+    if not scope(config, with_cluster=settings is not None).covers(file_path):
+        return None
+    from pytest_pgo_eks.gherkin.catalogue import show
+
+    return show(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    from pytest_pgo_eks.gherkin import tags
+
+    for line in tags.marker_lines():
+        config.addinivalue_line("markers", line)
+    config.pluginmanager.register(fixtures, "pgo-fixtures")
+    try:
+        added = [one for some in config.hook.pytest_pgo_providers() for one in some]
+        settings = config.stash[SETTINGS] = _settings(config, added)
+        if settings is not None:
+            _configure_run(config, settings, added)
+    except UsageProblem as problem:
+        raise pytest.UsageError(f"pgo: {problem}") from None
+
+
+def _settings(config: pytest.Config, added: list[Provider]) -> Settings | None:
+    command_line = {option.ini: getattr(config.option, option.ini, None) for option in OPTIONS}
+    ini: dict[str, Any] = {}
+    for option in OPTIONS:
+        try:
+            ini[option.ini] = config.getini(option.ini)
+        except (TypeError, ValueError) as error:
+            # A pyproject.toml table may hold a number where pytest wants text.
+            raise UsageProblem(f"ini option {option.ini}: {error}") from None
+    names = [*PROVIDERS, *(provider.name for provider in added)]
+    return resolve(command_line, os.environ, ini, names)
+
+
+def _configure_run(config: pytest.Config, settings: Settings, added: list[Provider]) -> None:
+    if not config.pluginmanager.hasplugin("pytest-bdd"):
+        raise UsageProblem("--cluster needs the plugin pytest-bdd, which is switched off here")
+    from pytest_pgo_eks.gherkin.scope import redirect_bare_run
+    from pytest_pgo_eks.session.wiring import wire
+
+    redirect_bare_run(config)
+    wire(config, settings, added)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    settings = config.stash.get(SETTINGS, None)
+    if settings is None:
+        return []
+    from pytest_pgo_eks.session.versions import header
+
+    return header(settings)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> FeatureFile | None:
+    if file_path.suffix != ".feature" or not parent.config.pluginmanager.hasplugin("pytest-bdd"):
         return None
     from pytest_pgo_eks.gherkin.scope import Scope
 
     config = parent.config
+    settings = config.stash[SETTINGS]
     if _SCOPE not in config.stash:
-        config.stash[_SCOPE] = Scope(config, with_cluster=config.stash[SETTINGS] is not None)
+        config.stash[_SCOPE] = Scope(config, with_cluster=settings is not None)
     if not config.stash[_SCOPE].covers(file_path):
         return None
+    from pytest_pgo_eks.gherkin.catalogue import register_steps
     from pytest_pgo_eks.gherkin.collector import FeatureFile
+    from pytest_pgo_eks.gherkin.selection import select_without_cluster
 
+    register_steps(config)
+    if settings is None:
+        select_without_cluster(config)
     return FeatureFile.from_parent(parent, path=file_path)

@@ -203,32 +203,35 @@ def _convert(kind: Kind, value: object, where: str) -> object:
     text = str(value).strip()
     match kind:
         case "flag":
-            if isinstance(value, bool):
-                return value
-            if text.lower() in _YES | _NO:
-                return text.lower() in _YES
-            raise UsageProblem(f"{where}: {text!r} is neither yes nor no")
+            return _flag(value, text, where)
         case "whole":
             try:
                 return int(text)
             except ValueError:
                 raise UsageProblem(f"{where}: {text!r} is not a whole number") from None
         case "number":
-            try:
-                number = float(text)
-            except ValueError:
-                raise UsageProblem(f"{where}: {text!r} is not a number") from None
-            if not math.isfinite(number):
-                raise UsageProblem(f"{where}: {text!r} is not a finite number")
-            return number
-        case "path":
-            if not text:
-                raise UsageProblem(f"{where}: the path is empty")
-            return Path(text).expanduser()
-        case "text":
-            if not text:
-                raise UsageProblem(f"{where}: the value is empty")
-            return text
+            return _number(text, where)
+    if not text:
+        raise UsageProblem(f"{where}: the value is empty")
+    return Path(text).expanduser() if kind == "path" else text
+
+
+def _flag(value: object, text: str, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if text.lower() not in _YES | _NO:
+        raise UsageProblem(f"{where}: {text!r} is neither yes nor no")
+    return text.lower() in _YES
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise UsageProblem(f"{where}: {text!r} is not a number") from None
+    if not math.isfinite(number):
+        raise UsageProblem(f"{where}: {text!r} is not a finite number")
+    return number
 
 
 def _check(

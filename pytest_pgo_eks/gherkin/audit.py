@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,19 @@ def sentences(node: pytest.Collector | pytest.Session) -> list[Sentence]:
     return found
 
 
+def closure(node: pytest.Collector, names: Iterable[str]) -> set[str]:
+    """Return ``names`` and every fixture that those need, as ``node`` sees them."""
+    manager = node.session._fixturemanager  # noqa: SLF001 - as above
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (definitions := getfixturedefs(manager, name, node)):
+            found.add(name)
+            waiting += definitions[-1].argnames
+    return found
+
+
 class StepAudit:
     """Audits the steps of features against one set of sentences; equal steps are matched once."""
 
@@ -105,6 +118,15 @@ class StepAudit:
                 "running"
             )
         return None
+
+    def fixtures(self, template: ScenarioTemplate) -> set[str]:
+        """Return the names that the step functions of a scenario ask pytest for."""
+        return {
+            name
+            for step in _rendered(template)
+            for sentence in self.matching(step.type, step.name)
+            for name in inspect.signature(sentence.context.step_func).parameters
+        }
 
     def matching(self, kind: str, text: str) -> list[Sentence]:
         key = (kind, text)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from _pytest.pathlib import bestrelpath
 from pytest_bdd import scenario
 from pytest_bdd.exceptions import GherkinParseError
 from pytest_bdd.feature import get_feature
@@ -19,9 +20,10 @@ from pytest_bdd.parser import Feature, ScenarioTemplate
 from pytest_bdd.scenario import scenario_wrapper_template_registry
 
 from pytest_pgo_eks.gherkin import tags
-from pytest_pgo_eks.gherkin.audit import StepAudit, sentences
+from pytest_pgo_eks.gherkin.audit import StepAudit, closure, sentences
 from pytest_pgo_eks.gherkin.source import Problem, problems
 
+SESSION_FIXTURES = ("pgo_cluster", "pgo_operator", "pgo_postgres")
 TEMPLATE = pytest.StashKey[ScenarioTemplate]()
 
 
@@ -30,6 +32,7 @@ class FeatureFile(pytest.Module):
 
     def _getobj(self) -> types.ModuleType:
         found, parsed = problems(self.path, self._known_tags())
+        audit = StepAudit(sentences(self))
         feature = None
         if parsed:
             try:
@@ -37,24 +40,38 @@ class FeatureFile(pytest.Module):
             except GherkinParseError as error:
                 found.append(Problem(error.line, error.message))
             else:
-                found += set(StepAudit(sentences(self)).problems(feature))
+                found += set(audit.problems(feature))
         if found or feature is None:
             raise self._refusal(sorted(found))
-        return self._module(feature)
+        return self._module(feature, audit)
 
-    def _module(self, feature: Feature) -> types.ModuleType:
+    def _module(self, feature: Feature, audit: StepAudit) -> types.ModuleType:
         module = types.ModuleType(self.path.stem, feature.name or "")
         module.__file__ = str(self.path)
-        for name in feature.scenarios:
+        for name, template in feature.scenarios.items():
 
             def body() -> None: ...
 
             bind = scenario(self.path.name, name, features_base_dir=str(self.path.parent))
-            setattr(module, name, bind(body))
+            wrapper = bind(body)
+            if needed := self._needed(template, audit):
+                wrapper = pytest.mark.usefixtures(*needed)(wrapper)
+            setattr(module, name, wrapper)
         return module
 
+    def _needed(self, template: ScenarioTemplate, audit: StepAudit) -> list[str]:
+        """Return which session fixtures the scenario's steps will ask for.
+
+        pytest-bdd asks for them in the middle of the call, where a cluster that does not come up
+        would be a failure of the scenario; named here, it is an error of its set-up.
+        """
+        asked = closure(self, audit.fixtures(template))
+        if tags.DISRUPTIVE in _all(template):
+            asked.add("pgo_postgres")
+        return [name for name in SESSION_FIXTURES if name in asked]
+
     def _refusal(self, found: list[Problem]) -> pytest.Collector.CollectError:
-        place = self.config.cwd_relative_nodeid(self.nodeid)
+        place = bestrelpath(self.config.invocation_params.dir, self.path)
         return self.CollectError("\n".join(f"{place}:{p.line}: {p.text}" for p in found))
 
     def _known_tags(self) -> frozenset[str]:
@@ -72,6 +89,12 @@ class FeatureFile(pytest.Module):
                 item.stash[TEMPLATE] = template
                 item.reportinfo = _location(self, template, item.name)  # type: ignore[method-assign]
                 yield item
+
+
+def _all(template: ScenarioTemplate) -> set[str]:
+    rule = template.rule.tags if template.rule else set()
+    rows = [examples.tags for examples in template.examples]
+    return template.tags.union(rule, template.feature.tags, *rows)
 
 
 def _location(file: FeatureFile, template: ScenarioTemplate, name: str) -> Any:

@@ -42,7 +42,7 @@ def _found(config: pytest.Config, argument: str) -> str:
 
 
 class Scope:
-    """Answers whether a feature file is to be collected; made once per session."""
+    """Answers whether a feature file is to be collected."""
 
     def __init__(self, config: pytest.Config, *, with_cluster: bool) -> None:
         self._config = config
@@ -74,6 +74,16 @@ class Scope:
                 or not _holds_tests(self._config, argument, features_too=False)
             )
         return self._named[argument]
+
+
+_SCOPE = pytest.StashKey[Scope]()
+
+
+def scope(config: pytest.Config, *, with_cluster: bool) -> Scope:
+    """Return the session's scope."""
+    if _SCOPE not in config.stash:
+        config.stash[_SCOPE] = Scope(config, with_cluster=with_cluster)
+    return config.stash[_SCOPE]
 
 
 def _ini_dirs(config: pytest.Config) -> list[Path]:

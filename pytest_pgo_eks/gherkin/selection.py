@@ -18,7 +18,7 @@ def uses_cluster(item: pytest.Item) -> bool:
     if isinstance(item.parent, collector.FeatureFile):
         return True
     names = getattr(item, "fixturenames", ())
-    return any(name in names for name in ("pgo_cluster", "pgo_operator", "pgo_postgres"))
+    return any(name in names for name in collector.SESSION_FIXTURES)
 
 
 class Selection:
@@ -74,6 +74,12 @@ class Selection:
     def pytest_report_collectionfinish(self) -> list[str]:
         line = self.line()
         return [line] if line else []
+
+
+def select_without_cluster(config: pytest.Config) -> None:
+    """Have a run without ``--cluster`` deselect the features that it collects; once is enough."""
+    if not config.pluginmanager.hasplugin("pgo-selection"):
+        config.pluginmanager.register(Selection(None, {}), "pgo-selection")
 
 
 def lacking(name: str, why: str) -> str:

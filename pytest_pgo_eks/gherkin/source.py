@@ -32,7 +32,27 @@ class Problem:
 
 # Words that begin an honest sentence and are one letter from a step keyword.
 _PLAIN_WORDS = frozenset(
-    ["the", "an", "any", "ant", "end", "out", "but", "bus", "put", "cut", "where", "what", "they", "them", "this", "than", "thin", "give", "gives"]
+    [
+        "the",
+        "an",
+        "any",
+        "ant",
+        "end",
+        "out",
+        "but",
+        "bus",
+        "put",
+        "cut",
+        "where",
+        "what",
+        "they",
+        "them",
+        "this",
+        "than",
+        "thin",
+        "give",
+        "gives",
+    ]
 )
 _PLACEHOLDER = re.compile(r"<([^<>]+)>")
 
@@ -46,7 +66,7 @@ def problems(path: Path, known_tags: frozenset[str]) -> tuple[list[Problem], boo
     if not text.strip():
         return [Problem(1, "the file is empty")], False
     try:
-        document = Parser().parse(text)
+        document: Any = Parser().parse(text)
     except CompositeParserException as error:
         return sorted(_syntax(inner) for inner in error.errors), False
     except ParserError as error:
@@ -57,13 +77,13 @@ def problems(path: Path, known_tags: frozenset[str]) -> tuple[list[Problem], boo
     return sorted(set(_of_feature(feature, known_tags, text.splitlines()))), True
 
 
-def _syntax(error: ParserError) -> Problem:
-    line = int((error.location or {}).get("line") or 1)
+def _syntax(error: Any) -> Problem:
+    line = int((getattr(error, "location", None) or {}).get("line") or 1)
     return Problem(line, "not Gherkin: " + re.sub(r"^\(\d+:\d+\): ", "", str(error)))
 
 
 def _of_feature(feature: Node, known_tags: frozenset[str], lines: list[str]) -> Iterator[Problem]:
-    dialect = Dialect.for_name(feature["language"])
+    dialect: Any = Dialect.for_name(feature["language"])
     if not feature["name"].strip():
         yield Problem(feature["location"]["line"], "the feature has no name")
     sections = list(_sections(feature))
@@ -122,7 +142,7 @@ def _names(scenarios: list[Node]) -> Iterator[Problem]:
         first.setdefault(name, line)
 
 
-def _outline(scenario: Node, dialect: Dialect) -> Iterator[Problem]:
+def _outline(scenario: Node, dialect: Any) -> Iterator[Problem]:
     line, name = scenario["location"]["line"], scenario["name"]
     tables = scenario.get("examples", ())
     rows = [row for table in tables for row in table.get("tableBody", ())]
@@ -164,7 +184,7 @@ def _unknown_tags(section: Node, known_tags: frozenset[str]) -> Iterator[Problem
             )
 
 
-def _misspelt(section: Node, kind: str, dialect: Dialect, lines: list[str]) -> Iterator[Problem]:
+def _misspelt(section: Node, kind: str, dialect: Any, lines: list[str]) -> Iterator[Problem]:
     description = section.get("description") or ""
     if not description.strip():
         return

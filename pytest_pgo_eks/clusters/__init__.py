@@ -1,0 +1,1 @@
+"""Where Kubernetes comes from: one provider per kind of cluster."""

@@ -1,0 +1,143 @@
+"""What a provider is and what it hands over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_pgo_eks.errors import ClusterProblem
+from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.settings import Settings
+
+Capabilities = frozenset[str]
+
+
+@dataclass(frozen=True)
+class ClusterHandle:
+    """A running Kubernetes cluster, as every layer above sees it.
+
+    ``capabilities`` are names of :mod:`pytest_pgo_eks.gherkin.tags`. ``hints`` are the lines that
+    ``--pgo-keep`` prints, ready to be pasted into a shell: the last one removes the cluster, and
+    before it the session puts the line that runs the scenarios again.
+    """
+
+    name: str
+    provider: str
+    kubeconfig: Path
+    context: str | None = None
+    capabilities: Capabilities = frozenset()
+    kubernetes_version: str | None = None
+    operator_version: str | None = None
+    state_dir: Path | None = None
+    hints: tuple[str, ...] = ()
+    stand_in: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a form for ``json.dumps``, from which :meth:`from_json` makes the same handle."""
+        return {
+            **asdict(self),
+            "kubeconfig": str(self.kubeconfig),
+            "state_dir": str(self.state_dir) if self.state_dir else None,
+            "capabilities": sorted(self.capabilities),
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> ClusterHandle:
+        return cls(
+            **{
+                **found,
+                "kubeconfig": Path(found["kubeconfig"]),
+                "state_dir": Path(found["state_dir"]) if found["state_dir"] else None,
+                "capabilities": frozenset(found["capabilities"]),
+                "hints": tuple(found["hints"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What is needed to find and remove a cluster after the run that made it has died.
+
+    It is written before anything is created. ``owner_pid`` and ``owner_started`` (clock ticks since
+    boot, 0 where unknown) name the controller of the run: a number alone may have been given to
+    another process since. ``handle`` follows when the cluster is there.
+    """
+
+    provider: str
+    owner_pid: int
+    owner_started: int = 0
+    name: str = ""
+    kept: bool = False
+    state_dir: str | None = None
+    remove: str = ""
+    handle: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> LedgerEntry:
+        """Read an entry.
+
+        :raises ClusterProblem: the file is no ledger entry.
+        """
+        try:
+            return cls(**json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ClusterProblem(f"{path} is no ledger entry: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the entry so that it is on disk, whole, before the caller creates anything."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps(asdict(self), indent=1), "utf-8")
+        draft.replace(path)
+
+
+def note_intent(ledger: Path, *, name: str, remove: str, state_dir: Path | None = None) -> None:
+    """Complete the entry that the session has opened: call it before creating the first thing.
+
+    ``remove`` is the shell line that removes whatever has been created by then.
+    """
+    entry = LedgerEntry.read(ledger)
+    state = str(state_dir) if state_dir else None
+    replace(entry, name=name, remove=remove, state_dir=state).write(ledger)
+
+
+class Provider(Protocol):
+    """Makes, adopts and removes clusters of one kind. ``name`` is the value of ``--cluster``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def never(self) -> Mapping[str, str]:
+        """Capabilities that no cluster of this kind has, with the reason: known without one."""
+
+    def preflight(self, settings: Settings) -> None:
+        """Refuse what cannot work; create nothing, and take no longer than about a second.
+
+        :raises UsageProblem: one line that says what to change.
+        """
+
+    def create(self, settings: Settings, progress: Progress, ledger: Path) -> ClusterHandle:
+        """Make a cluster; call :func:`note_intent` on ``ledger`` first.
+
+        :raises UsageProblem: the user's input or machine cannot work.
+        :raises ClusterProblem: it did not come up. What was made is removed by :meth:`sweep`.
+        """
+
+    def adopt(self, settings: Settings, progress: Progress) -> ClusterHandle:
+        """Return the existing cluster that ``settings.reuse`` names.
+
+        :raises UsageProblem: there is no such cluster, or it does not run.
+        """
+
+    def destroy(self, handle: ClusterHandle, progress: Progress) -> None:
+        """Remove everything that :meth:`create` made.
+
+        :raises ClusterProblem: something is left; the message says what, and the line to remove it.
+        """
+
+    def sweep(self, entry: LedgerEntry, progress: Progress) -> bool:
+        """Remove what a dead run left behind, if that is quick and safe; say whether it is gone."""

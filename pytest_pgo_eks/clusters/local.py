@@ -1,0 +1,194 @@
+"""The stand-in cluster on this machine, started as a program of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, note_intent
+from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
+from pytest_pgo_eks.progress import Phase, Progress
+from pytest_pgo_eks.settings import Settings
+
+PROGRAM = (sys.executable, "-m", "pytest_pgo_eks.local")
+_UP_S = 120.0
+_DOWN_S = 60.0
+_LOOK_S = 20.0
+_USAGE = 4
+
+
+class LocalProvider:
+    """Runs ``python -m pytest_pgo_eks.local`` and believes only what it prints as JSON."""
+
+    name = "local"
+    never: Mapping[str, str] = {
+        "real-pgo": "--cluster=local runs a stand-in of the operator",
+        "real-kubernetes": "--cluster=local runs a stand-in of Kubernetes",
+        "real-eks": "--cluster=local runs on this machine",
+    }
+
+    def preflight(self, settings: Settings) -> None:
+        if not sys.platform.startswith("linux"):
+            raise UsageProblem(
+                "--cluster=local needs Linux (its pods are Linux namespaces); "
+                "use --cluster=kind, k3s, kubeconfig or eks here"
+            )
+        command = [*PROGRAM, "preflight"]
+        if settings.postgres_version is not None:
+            command += ["--postgres-version", str(settings.postgres_version)]
+        done = _run(command, _LOOK_S)
+        if done.returncode:
+            raise UsageProblem(_complaint(done))
+
+    def create(self, settings: Settings, progress: Progress, ledger: Path) -> ClusterHandle:
+        owner = LedgerEntry.read(ledger).owner_pid
+        name = f"run-{owner}-{secrets.token_hex(2)}"
+        remove = shlex.join([*PROGRAM, "down", "--name", name, *_root(settings)])
+        note_intent(ledger, name=name, remove=remove)
+        command = [*PROGRAM, "up", "--name", name, "--json", *_root(settings)]
+        if not settings.keep:
+            command += ["--owner-pid", str(owner)]
+        if settings.postgres_version is not None:
+            command += ["--postgres-version", str(settings.postgres_version)]
+        with progress.phase("stand-in cluster comes up", expected_s=4) as phase:
+            return _handle(_up(command, phase), settings)
+
+    def adopt(self, settings: Settings, progress: Progress) -> ClusterHandle:
+        with progress.phase(f"looking for stand-in cluster {settings.reuse}"):
+            done = _run([*PROGRAM, "status", "--json", *_root(settings)], _LOOK_S)
+        if done.returncode:
+            raise ClusterProblem(_complaint(done))
+        listed = json.loads(done.stdout)
+        clusters = listed if isinstance(listed, list) else listed.get("clusters", [])
+        running = {c["name"]: c for c in clusters if c.get("running", c.get("state") == "running")}
+        if settings.reuse not in running:
+            names = ", ".join(sorted(running)) or "none runs"
+            raise UsageProblem(
+                f"--pgo-reuse: no stand-in cluster {settings.reuse!r} is running (running: {names})"
+            )
+        return _handle(running[settings.reuse], settings)
+
+    def destroy(self, handle: ClusterHandle, progress: Progress) -> None:
+        with progress.phase("stand-in cluster goes away", expected_s=2):
+            done = _run([*PROGRAM, "down", "--name", handle.name, *_root_of(handle)], _DOWN_S)
+        if done.returncode:
+            raise ClusterProblem(_complaint(done))
+
+    def sweep(self, entry: LedgerEntry, progress: Progress) -> bool:
+        if not entry.remove:
+            return True
+        with progress.phase(f"removing stand-in cluster {entry.name}, left by an earlier run"):
+            return _run(shlex.split(entry.remove), _DOWN_S).returncode == 0
+
+
+def _root(settings: Settings) -> list[str]:
+    return ["--state-dir", str(settings.state_dir / "local")] if settings.state_dir else []
+
+
+def _root_of(handle: ClusterHandle) -> list[str]:
+    # The state of a cluster is kept in a folder of its name below the root it was made in.
+    return ["--state-dir", str(handle.state_dir.parent)] if handle.state_dir else []
+
+
+def _handle(found: Mapping[str, Any], settings: Settings) -> ClusterHandle:
+    kubeconfig = Path(found["kubeconfig"])
+    name, namespace = str(found["name"]), settings.namespace
+    kubectl = f"kubectl --kubeconfig {shlex.quote(str(kubeconfig))} -n {namespace}"
+    primary = "postgres-operator.crunchydata.com/role=master"
+    return ClusterHandle(
+        name=name,
+        provider="local",
+        kubeconfig=kubeconfig,
+        capabilities=frozenset(found["capabilities"]),
+        kubernetes_version=found.get("kubernetes_version"),
+        operator_version=found.get("operator_version"),
+        state_dir=Path(found["state_dir"]),
+        hints=(
+            f"{kubectl} get pods,services,postgresclusters",
+            f"{kubectl} exec -it -c database $({kubectl} get pod -l {primary} -o name) -- psql",
+            shlex.join([*PROGRAM, "down", "--name", name, *_root(settings)]),
+        ),
+        stand_in=True,
+    )
+
+
+def _up(command: list[str], phase: Phase) -> Mapping[str, Any]:
+    """Run ``up`` and return its JSON line; what it says before is shown as the phase's detail."""
+    said: list[str] = []
+    result: Mapping[str, Any] | None = None
+    with _child(command) as process:
+        assert process.stdout is not None
+        for line in map(str.strip, process.stdout):
+            if line.startswith("{"):
+                result = json.loads(line)
+            elif line:
+                said.append(line)
+                phase.say(line)
+        status = process.wait(_UP_S)
+    last = said[-1].removeprefix("error: ") if said else "it said nothing"
+    if status == _USAGE:
+        raise UsageProblem(last)
+    if status or result is None:
+        raise ClusterProblem(f"the stand-in cluster did not come up (status {status}): {last}")
+    return result
+
+
+@contextmanager
+def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start ``command``, with errors among its output; end it when the block ends or time is up.
+
+    It gets a session of its own: Ctrl-C in the terminal reaches pytest, which ends it in order.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        alarm = threading.Timer(_UP_S, process.terminate)
+        alarm.start()
+        try:
+            yield process
+        finally:
+            alarm.cancel()
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _run(command: list[str], within_s: float) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=within_s,
+            check=False,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterProblem(f"{shlex.join(command)} did not end in {within_s:.0f} s") from None
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line in which the program says what is wrong."""
+    lines = [line for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
+    if not lines:
+        return f"{shlex.join(done.args)} failed with status {done.returncode} and said nothing"
+    return lines[0].strip().removeprefix("error: ")

@@ -1,0 +1,83 @@
+"""The session fixtures: settings, then a cluster, the operator on it, PostgreSQL under it.
+
+They are lazy, shared by all xdist workers, and usable from plain pytest tests as well as from
+steps. Only the controller removes what they made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pgo_eks.errors import PgoEksError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_pgo_eks.clusters.base import ClusterHandle
+    from pytest_pgo_eks.report.evidence import ScenarioEvidence
+    from pytest_pgo_eks.session.run import Run
+    from pytest_pgo_eks.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def pgo_settings(pytestconfig: pytest.Config) -> Settings:
+    """The run's settings; a test that needs them is skipped where no cluster was asked for."""
+    return _run(pytestconfig).settings
+
+
+@pytest.fixture(scope="session")
+def pgo_cluster(pgo_settings: Settings, pytestconfig: pytest.Config) -> ClusterHandle:
+    """The Kubernetes cluster of the run. Override it to bring one in another way."""
+    del pgo_settings
+    handle: ClusterHandle = _or_fail(_run(pytestconfig).cluster)
+    return handle
+
+
+@pytest.fixture(scope="session")
+def pgo_operator(pgo_cluster: ClusterHandle, pytestconfig: pytest.Config) -> Any:
+    """The operator, installed and answering."""
+    return _or_fail(lambda: _run(pytestconfig).operator(pgo_cluster))
+
+
+@pytest.fixture(scope="session")
+def pgo_postgres(
+    pgo_cluster: ClusterHandle, pgo_operator: object, pytestconfig: pytest.Config
+) -> Any:
+    """The PostgresCluster under test, with all its instances ready."""
+    return _or_fail(lambda: _run(pytestconfig).postgres(pgo_cluster, pgo_operator))
+
+
+@pytest.fixture
+def pgo_evidence(request: pytest.FixtureRequest) -> ScenarioEvidence:
+    """What this scenario or test leaves behind: findings, faults with proof, files."""
+    from pytest_pgo_eks.report.evidence import ScenarioEvidence
+    from pytest_pgo_eks.session.evidence import EVIDENCE, identity
+
+    _run(request.config)
+    if EVIDENCE not in request.node.stash:
+        # A plain test that asks for evidence and for no cluster gets its folder here.
+        request.node.stash[EVIDENCE] = ScenarioEvidence(
+            identity(request.node), _run(request.config).run_dir
+        )
+    evidence: ScenarioEvidence = request.node.stash[EVIDENCE]
+    return evidence
+
+
+def _run(config: pytest.Config) -> Run:
+    from pytest_pgo_eks.session.run import RUN
+
+    run = config.stash.get(RUN, None)
+    if run is None:
+        pytest.skip("needs a cluster: run with --cluster=local (or kind, k3s, kubeconfig, eks)")
+    return run
+
+
+def _or_fail(make: Callable[[], Any]) -> Any:
+    from pytest_pgo_eks.session.evidence import plain
+
+    try:
+        return make()
+    except PgoEksError as error:
+        raise plain(error) from error

@@ -1,0 +1,204 @@
+"""Feeds each scenario's evidence from the hooks of pytest and pytest-bdd, in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pytest_pgo_eks.errors import PgoEksError
+from pytest_pgo_eks.gherkin import tags
+from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags
+from pytest_pgo_eks.gherkin.selection import lacking, uses_cluster
+from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
+from pytest_pgo_eks.report.verdict import classify
+from pytest_pgo_eks.session.run import Run
+
+EVIDENCE = pytest.StashKey[ScenarioEvidence]()
+_BEFORE = pytest.StashKey[object]()
+
+
+class Witness:
+    """Gives every scenario its lock, its proof of health, its evidence and its conclusion."""
+
+    def __init__(self, run: Run, *, worker: bool) -> None:
+        self._run = run
+        self._worker = worker
+        self._left_out: set[str] = set()
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Tell the controller of xdist, which collects nothing, what the workers left out."""
+        if self._worker:
+            self._left_out |= {item.nodeid for item in items}
+            self._run.shared.note("deselected", {"ids": sorted(self._left_out)})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        if not uses_cluster(item):
+            return (yield)
+        with ExitStack() as held:
+            if item.get_closest_marker("skip") is None:
+                self._lock(item, held)
+            evidence = ScenarioEvidence(identity(item), self._run.run_dir)
+            item.stash[EVIDENCE] = evidence
+            # A worker that dies leaves at least that the scenario began.
+            evidence.write()
+            return (yield)
+
+    def _lock(self, item: pytest.Item, held: ExitStack) -> None:
+        lock = self._run.lock
+        holder = lock.holder()
+        waiting = f"{item.name} waits for the cluster" + (f", held by {holder}" if holder else "")
+        with self._run.progress.phase(waiting):
+            if _disruptive(item):
+                held.enter_context(lock.exclusive(item.name))
+            else:
+                held.enter_context(lock.shared())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
+        if EVIDENCE in item.stash:
+            self._skip_what_is_lacking(item)
+        yield
+        if EVIDENCE in item.stash and _disruptive(item):
+            item.stash[_BEFORE] = self._healthy(item, None)
+
+    def _skip_what_is_lacking(self, item: pytest.Item) -> None:
+        needed = tags.needed(all_tags(item))
+        if not needed or item.get_closest_marker("skip"):
+            return
+        try:
+            cluster = self._run.cluster()
+        except PgoEksError as error:
+            raise plain(error) from error
+        for name in needed:
+            if name not in cluster.capabilities:
+                pytest.skip(lacking(name, f"cluster {cluster.name} does not have it"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
+        yield
+        if _BEFORE in item.stash:
+            self._healthy(item, item.stash[_BEFORE])
+
+    def _healthy(self, item: pytest.Item, before: object | None) -> object:
+        postgres = getattr(item, "funcargs", {}).get("pgo_postgres")
+        when = "before" if before is None else "after"
+        with self._run.progress.phase(f"proving the cluster healthy {when} {item.name}"):
+            answer = item.ihook.pytest_pgo_prove_healthy(
+                postgres=postgres, settings=self._run.settings, before=before
+            )
+        # None tells apart "not asked yet" from an answer, so an answer of None becomes a True.
+        return True if answer is None else answer
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        evidence = item.stash.get(EVIDENCE, None)
+        if evidence is None:
+            return report
+        if report.skipped:
+            evidence.step_ends("skipped")
+            evidence.conclude("skipped", _skip_reason(report))
+        elif report.failed and call.excinfo is not None:
+            evidence.step_ends("failed")
+            self._judge(item, evidence, report, cause(call.excinfo.value))
+        elif report.when == "teardown" and evidence.verdict is None:
+            evidence.conclude("pass")
+        return report
+
+    def _judge(
+        self,
+        item: pytest.Item,
+        evidence: ScenarioEvidence,
+        report: pytest.TestReport,
+        error: BaseException,
+    ) -> None:
+        # A plain test has no sentences: its asserts are the promises that it checks.
+        plain_test = item.stash.get(TEMPLATE, None) is None
+        step = evidence.steps[-1].kind if evidence.steps else "then" if plain_test else None
+        verdict = classify(error, step=step, when=report.when)
+        evidence.conclude(verdict, f"{error}" or type(error).__name__)
+        self._diagnose(item, evidence, error)
+
+    def _diagnose(
+        self, item: pytest.Item, evidence: ScenarioEvidence, error: BaseException
+    ) -> None:
+        cluster = self._run.made()
+        if cluster is None:
+            return
+        try:
+            with self._run.progress.phase(f"collecting what explains the failure of {item.name}"):
+                item.ihook.pytest_pgo_diagnostics(
+                    cluster=cluster,
+                    settings=self._run.settings,
+                    folder=evidence.folder / "diagnostics",
+                    error=error,
+                )
+        except Exception as trouble:  # noqa: BLE001 - it must never hide the failure it explains
+            evidence.attach("diagnostics-failed.txt", f"{type(trouble).__name__}: {trouble}\n")
+
+    def pytest_bdd_before_step(self, request: pytest.FixtureRequest, step: Any) -> None:
+        if evidence := request.node.stash.get(EVIDENCE, None):
+            evidence.step_begins(step.type, step.name)
+
+    def pytest_bdd_after_step(self, request: pytest.FixtureRequest) -> None:
+        if evidence := request.node.stash.get(EVIDENCE, None):
+            evidence.step_ends("passed")
+
+    def pytest_bdd_step_error(self, request: pytest.FixtureRequest) -> None:
+        if evidence := request.node.stash.get(EVIDENCE, None):
+            evidence.step_ends("failed")
+
+
+def plain(error: PgoEksError) -> BaseException:
+    """Return what fails a test with the error's message alone: raise it ``from error``.
+
+    The traceback of a cluster that did not come up leads through our fixtures and helps nobody.
+    """
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return what the verdict is to be drawn from: the cause of :func:`plain`, or the error itself.
+
+    ``pytest.fail`` in a step is how a person writes an assertion without a comparison; the one that
+    pytest-timeout calls is none.
+    """
+    if not isinstance(error, pytest.fail.Exception):
+        return error
+    if isinstance(error.__cause__, PgoEksError):
+        return error.__cause__
+    if "pytest-timeout" in str(error):
+        return error
+    return AssertionError(str(error))
+
+
+def identity(item: pytest.Item) -> ScenarioIdentity:
+    template = item.stash.get(TEMPLATE, None)
+    names = tuple(sorted(all_tags(item) & tags.names()))
+    if template is None:
+        path, line, _ = item.reportinfo()
+        return ScenarioIdentity(item.nodeid, str(path), "", item.name, names, (line or 0) + 1)
+    return ScenarioIdentity(
+        id=item.nodeid,
+        feature=template.feature.name or "",
+        rule=template.rule.name if template.rule else "",
+        name=item.name,
+        tags=names,
+        line=template.line_number,
+    )
+
+
+def _disruptive(item: pytest.Item) -> bool:
+    return item.get_closest_marker(tags.DISRUPTIVE) is not None
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(getattr(report, "wasxfail", "")) or str(report.longrepr or "")

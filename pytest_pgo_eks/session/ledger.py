@@ -1,0 +1,121 @@
+"""Clusters that outlive the process that made them: kept on purpose, or left by one that was killed.
+
+One JSON file per cluster under ``runs/`` of the state folder, written before the cluster is made and
+deleted when it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider
+from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
+from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.settings import Settings
+
+
+def state_root(settings: Settings) -> Path:
+    """Return where this machine remembers clusters."""
+    if settings.state_dir:
+        return settings.state_dir
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "pytest-pgo-eks"
+
+
+def open_entry(settings: Settings, run: str) -> Path:
+    """Write this process's entry, without a cluster in it yet; return its path."""
+    path = state_root(settings) / "runs" / f"{run}.json"
+    owner = os.getpid()
+    LedgerEntry(settings.provider, owner, started(owner)).write(path)
+    return path
+
+
+def keep(path: Path, handle: ClusterHandle) -> None:
+    """Mark the entry's cluster as kept on purpose."""
+    replace(LedgerEntry.read(path), kept=True, handle=handle.as_json()).write(path)
+
+
+def entries(settings: Settings) -> Iterator[tuple[Path, LedgerEntry]]:
+    """Yield every readable entry; what is not one is no business of ours."""
+    for path in sorted((state_root(settings) / "runs").glob("*.json")):
+        try:
+            yield path, LedgerEntry.read(path)
+        except ClusterProblem:
+            continue
+
+
+def kept_handle(settings: Settings) -> ClusterHandle | None:
+    """Return the handle of the kept cluster that ``--pgo-reuse`` names, if it is in the ledger."""
+    for _, entry in entries(settings):
+        if (entry.provider, entry.name) == (settings.provider, settings.reuse) and entry.handle:
+            return ClusterHandle.from_json(entry.handle)
+    return None
+
+
+def sweep(
+    settings: Settings, providers: Mapping[str, Provider], progress: Progress
+) -> Iterator[str]:
+    """Remove what killed runs left, where the provider does that quickly; yield a line for each."""
+    for path, entry in entries(settings):
+        if entry.kept or alive(entry.owner_pid, entry.owner_started):
+            continue
+        provider = providers.get(entry.provider)
+        try:
+            gone = not entry.name or (provider is not None and provider.sweep(entry, progress))
+        except PgoEksError:
+            gone = False
+        if gone:
+            path.unlink(missing_ok=True)
+        if entry.name and gone:
+            yield f"removed cluster {entry.name}, which a run that was killed had left"
+        elif entry.name:
+            yield f"cluster {entry.name} is left by a run that was killed; remove it: {entry.remove}"
+
+
+class InUse:
+    """Holds a kept cluster for one run at a time, by an open lock file."""
+
+    def __init__(self, settings: Settings) -> None:
+        from filelock import FileLock, Timeout
+
+        folder = state_root(settings) / "in-use"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / f"{settings.provider}-{settings.reuse}.lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UsageProblem(
+                f"--pgo-reuse: another run is using cluster {settings.reuse!r} right now"
+            ) from None
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def started(pid: int) -> int:
+    """Return when process ``pid`` started, in clock ticks since boot; 0 where nobody knows."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return 0
+    # The second field is the program's name in parentheses and may hold spaces and parentheses.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def alive(pid: int, since: int) -> bool:
+    """Whether the process that was ``pid`` and started at ``since`` still runs."""
+    if since:
+        return started(pid) == since
+    if sys.platform == "win32":
+        return True  # there signal 0 would end the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,222 @@
+"""The controller's part: it opens the run, and whatever happens it removes the cluster and reports."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
+from pytest_pgo_eks.errors import PgoEksError, UsageProblem
+from pytest_pgo_eks.gherkin.selection import uses_cluster
+from pytest_pgo_eks.report import document as verdicts
+from pytest_pgo_eks.report import summary
+from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
+from pytest_pgo_eks.session import ledger
+from pytest_pgo_eks.session.console import Console, Follower
+from pytest_pgo_eks.session.run import Run
+from pytest_pgo_eks.session.shared import is_usage
+
+PROGRESS_FILE = "progress.log"
+
+
+class Controller:
+    """Lives in the process that the user started: the only one, or xdist's controller."""
+
+    def __init__(self, run: Run, console: Console, *, parallel: bool) -> None:
+        self._run = run
+        self._console = console
+        self._parallel = parallel
+        self._in_use: ledger.InUse | None = None
+        self._old_handler: Any = None
+        self._follower = Follower(run.shared.folder / PROGRESS_FILE, console)
+        self._document: dict[str, Any] | None = None
+        self._failed: set[str] = set()
+        self._deselected: set[str] = set()
+        self._interrupted = False
+        self._handle: ClusterHandle | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        self._obey_sigterm()
+        run = self._run
+        for line in ledger.sweep(run.settings, run.providers, run.progress):
+            self._console.line(f"pgo: {line}")
+        try:
+            if run.settings.reuse:
+                self._in_use = ledger.InUse(run.settings)
+            if self._parallel:
+                # The controller of xdist collects nothing, so it cannot know whether it is needed.
+                run.provider.preflight(run.settings)
+        except UsageProblem as problem:
+            self._forget()
+            raise pytest.UsageError(f"pgo: {problem}") from None
+        if self._parallel:
+            self._follower.start()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker which run it belongs to."""
+        node.workerinput["pgo"] = {
+            "run_dir": str(self._run.run_dir),
+            "ledger": str(self._run.ledger),
+        }
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if self._parallel or not any(uses_cluster(item) for item in session.items):
+            return
+        if self._run.settings.reuse is None:
+            try:
+                self._run.provider.preflight(self._run.settings)
+            except UsageProblem as problem:
+                raise pytest.UsageError(f"pgo: {problem}") from None
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._deselected |= {item.nodeid for item in items}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.add(report.nodeid)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self._interrupted = True
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        yield  # xdist ends its workers in here
+        if self._parallel:
+            self._follower.stop()
+        try:
+            self._end_cluster()
+        finally:
+            self._report(session)
+            self._forget()
+
+    def _end_cluster(self) -> None:
+        run = self._run
+        handle = self._handle = run.made()
+        if handle is not None and (run.settings.keep or run.settings.reuse):
+            if run.settings.reuse is None:
+                ledger.keep(run.ledger, handle)
+            return
+        entry = LedgerEntry.read(run.ledger)
+        if not entry.name and handle is None:
+            return
+        try:
+            if handle is not None:
+                run.provider.destroy(handle, run.progress)
+            elif not run.provider.sweep(entry, run.progress):
+                self._say_how_to_remove(entry)
+                return
+        except PgoEksError as error:
+            self._console.line(f"pgo: {error}")
+            self._say_how_to_remove(entry)
+            return
+        except KeyboardInterrupt:
+            self._say_how_to_remove(entry)
+            raise
+        run.ledger.unlink(missing_ok=True)
+
+    def _say_how_to_remove(self, entry: LedgerEntry) -> None:
+        self._console.line(f"pgo: cluster {entry.name} may still run; remove it: {entry.remove}")
+
+    def _report(self, session: pytest.Session) -> None:
+        run = self._run
+        if not any(run.run_dir.glob("scenarios/*/scenario.json")):
+            return
+        deselected = self._deselected | set((run.shared.found("deselected") or {}).get("ids", ()))
+        facts = run.shared.found("facts") or {}
+        self._document = verdicts.write(
+            verdicts.Run(
+                subject=_subject(run, self._handle, facts),
+                began=run.began,
+                rerun=run.rerun(),
+                deselected=tuple(sorted(deselected)),
+                interrupted=self._interrupted,
+            ),
+            run.run_dir,
+        )
+        session.config.hook.pytest_pgo_report(
+            verdict=self._document, run_dir=run.run_dir, settings=run.settings
+        )
+        session.exitstatus = self._exit_status(int(session.exitstatus), self._document)
+
+    def _exit_status(self, status: int, document: dict[str, Any]) -> int:
+        """Return pytest's own status unless the verdict says more (DESIGN 5: 6 and 7; 4 for usage).
+
+        A failed test that is no scenario keeps the run at 1.
+        """
+        if is_usage(self._run.failure()):
+            return int(pytest.ExitCode.USAGE_ERROR)
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return status
+        if self._failed - {scenario["id"] for scenario in document["scenarios"]}:
+            return status
+        found = exit_status(document["verdict"])
+        gate_met = document.get("gate", {}).get("met", True)
+        return found or (0 if gate_met else EXIT_GATE)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._document is not None:
+            terminalreporter.section("verdict")
+            for line in summary.lines(self._document, self._run.run_dir):
+                terminalreporter.write_line(line)
+        handle, settings = self._handle, self._run.settings
+        if handle is not None and (settings.keep or settings.reuse):
+            terminalreporter.section(f"cluster {handle.name} is kept")
+            for hint in (
+                *handle.hints[:-1],
+                self._run.rerun(reuse=handle.name),
+                *handle.hints[-1:],
+            ):
+                terminalreporter.write_line(hint)
+
+    def pytest_unconfigure(self) -> None:
+        self._forget()
+        self._console.close()
+
+    def _forget(self) -> None:
+        """Undo what this object holds outside pytest; once is enough, twice does no harm."""
+        if self._in_use is not None:
+            self._in_use.release()
+            self._in_use = None
+        if self._old_handler is not None:
+            signal.signal(signal.SIGTERM, self._old_handler)
+            self._old_handler = None
+        shutil.rmtree(self._run.shared.folder, ignore_errors=True)
+        if self._run.run_dir.is_dir() and not any(self._run.run_dir.iterdir()):
+            self._run.run_dir.rmdir()
+        if self._run.ledger.exists() and not LedgerEntry.read(self._run.ledger).name:
+            self._run.ledger.unlink()
+
+    def _obey_sigterm(self) -> None:
+        """Make SIGTERM end the run as Ctrl-C does: fixtures torn down, cluster removed."""
+        if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+            return
+
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt("terminated")
+
+        self._old_handler = signal.signal(signal.SIGTERM, interrupt)
+
+
+def _subject(run: Run, handle: ClusterHandle | None, facts: dict[str, Any]) -> verdicts.Subject:
+    return verdicts.Subject(
+        provider=run.settings.provider,
+        stand_in=handle.stand_in if handle else run.settings.provider == "local",
+        kubernetes=handle.kubernetes_version if handle else None,
+        pgo=facts.get("pgo") or (handle.operator_version if handle else None),
+        postgresql=facts.get("postgresql"),
+        patroni=facts.get("patroni"),
+        namespace=run.settings.namespace,
+        cluster=handle.name if handle else None,
+        manifest_sha256=facts.get("manifest_sha256"),
+        capabilities=tuple(sorted(handle.capabilities)) if handle else (),
+    )

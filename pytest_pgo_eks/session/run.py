@@ -1,0 +1,171 @@
+"""One run, as each of its processes sees it: what is shared, and the way from nothing to a cluster."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_pgo_eks.clusters.base import ClusterHandle, Provider
+from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
+from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.session import ledger
+from pytest_pgo_eks.session.locks import ClusterLock
+from pytest_pgo_eks.session.shared import Json, Shared, revived
+from pytest_pgo_eks.settings import Settings
+
+RUN = pytest.StashKey["Run"]()
+_SHARED = ".session"
+
+
+@dataclass
+class Run:
+    """What fixtures and hooks of one process work with.
+
+    ``run_dir`` is the run's folder below the report directory, ``ledger`` the controller's entry.
+    """
+
+    settings: Settings
+    providers: Mapping[str, Provider]
+    run_dir: Path
+    ledger: Path
+    progress: Progress
+    hook: Any
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        self.shared = Shared(self.run_dir / _SHARED)
+        self.lock = ClusterLock(self.run_dir / _SHARED)
+        self._mine: dict[str, Any] = {}
+
+    @property
+    def provider(self) -> Provider:
+        return self.providers[self.settings.provider]
+
+    def cluster(self) -> ClusterHandle:
+        """Return the run's cluster, which the first process to ask for it makes or adopts."""
+        handle: ClusterHandle = self._kept_here(
+            "cluster", lambda: ClusterHandle.from_json(self.shared.once("cluster", self._make))
+        )
+        return handle
+
+    def operator(self, cluster: ClusterHandle) -> Any:
+        """Return what the hook ``pytest_pgo_operator`` answers, asked ``first`` in one process."""
+        return self._staged("operator", self.hook.pytest_pgo_operator, cluster=cluster)
+
+    def postgres(self, cluster: ClusterHandle, operator: object) -> Any:
+        """Return what the hook ``pytest_pgo_postgres`` answers, asked ``first`` in one process."""
+        return self._staged(
+            "PostgresCluster", self.hook.pytest_pgo_postgres, cluster=cluster, operator=operator
+        )
+
+    def _make(self) -> Json:
+        provider, settings = self.provider, self.settings
+        if settings.reuse is None:
+            handle = provider.create(settings, self.progress, self.ledger)
+        else:
+            handle = provider.adopt(settings, self.progress)
+        return handle.as_json()
+
+    def _staged(self, name: str, hook: Callable[..., Any], **context: object) -> Any:
+        def ask(*, first: bool) -> Any:
+            answer = hook(settings=self.settings, progress=self.progress, first=first, **context)
+            if answer is None:
+                raise ClusterProblem(f"nothing installed here knows how to provide the {name}")
+            return answer
+
+        def make() -> Any:
+            made: list[Any] = []
+
+            def as_first() -> Json:
+                made.append(ask(first=True))
+                return {}
+
+            self.shared.once(name, as_first)
+            return made[0] if made else ask(first=False)
+
+        return self._kept_here(name, make)
+
+    def _kept_here(self, name: str, make: Callable[[], Any]) -> Any:
+        """Remember what ``make`` returned or raised in this process."""
+        if name not in self._mine:
+            try:
+                self._mine[name] = make()
+            except PgoEksError as error:
+                self._mine[name] = error
+        found = self._mine[name]
+        if isinstance(found, PgoEksError):
+            # A fresh instance each time: one exception raised for many tests grows its traceback.
+            raise revived({"kind": type(found).__name__, "message": str(found)})
+        return found
+
+    def made(self) -> ClusterHandle | None:
+        """Return the cluster if any process has made it, without making it."""
+        found = self.shared.found("cluster")
+        return ClusterHandle.from_json(found) if found else None
+
+    def failure(self) -> PgoEksError | None:
+        """Return the first error that kept the cluster, the operator or PostgreSQL from coming up."""
+        for name in ("usage", "cluster", "operator", "PostgresCluster"):
+            if error := self.shared.failure(name):
+                return error
+        return None
+
+    def rerun(self, reuse: str | None = None) -> str:
+        """Return the command that runs scenarios again with the same settings."""
+        settings = self.settings
+        parts = ["pytest", f"--cluster={settings.provider}"]
+        if reuse or settings.reuse:
+            parts.append(f"--pgo-reuse={reuse or settings.reuse}")
+        if settings.manifest:
+            parts.append(f"--pgo-manifest={settings.manifest}")
+        if settings.postgres_version:
+            parts.append(f"--pgo-postgres-version={settings.postgres_version}")
+        if settings.level != Settings.level:
+            parts.append(f"--pgo-level={settings.level}")
+        return shlex.join(parts)
+
+
+def run_directory(settings: Settings) -> Path:
+    """Make and return the folder of a new run below the report directory.
+
+    :raises UsageProblem: it cannot be written to.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        suffix = f"-{attempt}" if attempt else ""
+        path = settings.report_dir.absolute() / f"{stamp}-{settings.provider}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if settings.report_dir.is_dir():
+                continue
+            raise _unwritable(settings, "it is a file") from None
+        except OSError as error:
+            raise _unwritable(settings, error.strerror or str(error)) from None
+        return path
+    raise _unwritable(settings, "a hundred runs began in this second")
+
+
+def _unwritable(settings: Settings, why: str) -> UsageProblem:
+    return UsageProblem(f"--pgo-report-dir: cannot write to {settings.report_dir}: {why}")
+
+
+def open_ledger(settings: Settings, run_dir: Path) -> Path:
+    """Open the controller's ledger entry.
+
+    :raises UsageProblem: the state directory cannot be written to.
+    """
+    import os
+
+    try:
+        return ledger.open_entry(settings, f"{run_dir.name}-{os.getpid()}")
+    except OSError as error:
+        raise UsageProblem(
+            f"--pgo-state-dir: cannot write to {ledger.state_root(settings)}: {error.strerror}"
+        ) from None

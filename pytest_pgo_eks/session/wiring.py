@@ -1,0 +1,49 @@
+"""Registers what a run with a cluster needs, differently in the controller and in xdist workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from pytest_pgo_eks.clusters.base import Provider
+from pytest_pgo_eks.clusters.known import providers
+from pytest_pgo_eks.gherkin.selection import Selection
+from pytest_pgo_eks.session import versions
+from pytest_pgo_eks.session.console import Console, worker_progress
+from pytest_pgo_eks.session.evidence import Witness
+from pytest_pgo_eks.session.lifecycle import PROGRESS_FILE, Controller
+from pytest_pgo_eks.session.run import RUN, Run, open_ledger, run_directory
+from pytest_pgo_eks.settings import Settings
+
+
+def wire(config: pytest.Config, settings: Settings, added: Iterable[Provider]) -> None:
+    """Prepare ``config`` for a run on ``settings.provider``; create no more than its folders.
+
+    :raises UsageProblem: the report or state directory cannot be written to, or a version is broken.
+    """
+    versions.refuse_broken()
+    known = providers(added)
+    manager = config.pluginmanager
+    selection = Selection(settings, known[settings.provider].never)
+    manager.register(selection, "pgo-selection")
+    if config.option.collectonly or config.option.pgo_steps:
+        return
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        place = workerinput["pgo"]
+        run_dir, ledger = Path(place["run_dir"]), Path(place["ledger"])
+        progress = worker_progress(
+            Path(place["run_dir"]) / ".session" / PROGRESS_FILE, workerinput["workerid"]
+        )
+        run = Run(settings, known, run_dir, ledger, progress, config.hook)
+    else:
+        run_dir = run_directory(settings)
+        ledger = open_ledger(settings, run_dir)
+        console = Console(config)
+        run = Run(settings, known, run_dir, ledger, console.progress(), config.hook)
+        parallel = getattr(config.option, "dist", "no") != "no"
+        manager.register(Controller(run, console, parallel=parallel), "pgo-controller")
+    config.stash[RUN] = run
+    manager.register(Witness(run, worker=workerinput is not None), "pgo-witness")
