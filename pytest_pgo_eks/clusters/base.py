@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pytest_pgo_eks.errors import ClusterProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.settings import Settings
 
 Capabilities = frozenset[str]
+Swept = Literal["removed", "absent", "left"]
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,16 @@ class LedgerEntry:
 
     It is written before anything is created. ``owner_pid`` and ``owner_started`` (clock ticks since
     boot, 0 where unknown) name the controller of the run: a number alone may have been given to
-    another process since. ``handle`` follows when the cluster is there.
+    another process since. ``keep`` tells the next run not to remove the cluster on its own.
     """
 
     provider: str
     owner_pid: int
     owner_started: int = 0
     name: str = ""
-    kept: bool = False
+    keep: bool = False
     state_dir: str | None = None
     remove: str = ""
-    handle: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> LedgerEntry:
@@ -139,5 +139,8 @@ class Provider(Protocol):
         :raises ClusterProblem: something is left; the message says what, and the line to remove it.
         """
 
-    def sweep(self, entry: LedgerEntry, progress: Progress) -> bool:
-        """Remove what a dead run left behind, if that is quick and safe; say whether it is gone."""
+    def sweep(self, entry: LedgerEntry, progress: Progress) -> Swept:
+        """Remove what a dead run, or a creation that failed, left behind: if that is quick and safe.
+
+        "absent" where nothing was there any more, "left" where it still is.
+        """

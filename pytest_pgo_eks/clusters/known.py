@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider, Swept
 from pytest_pgo_eks.clusters.local import LocalProvider
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.progress import Progress
@@ -35,9 +35,9 @@ class RealKubernetes:
         del progress
         raise UsageProblem(f"this release made no cluster {handle.name!r} to remove")
 
-    def sweep(self, entry: LedgerEntry, progress: Progress) -> bool:
+    def sweep(self, entry: LedgerEntry, progress: Progress) -> Swept:
         del entry, progress
-        return False
+        return "left"
 
     def _problem(self, settings: Settings) -> UsageProblem:
         return UsageProblem(

@@ -8,13 +8,14 @@ import secrets
 import shlex
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, note_intent
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Swept, note_intent
 from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
 from pytest_pgo_eks.progress import Phase, Progress
 from pytest_pgo_eks.settings import Settings
@@ -52,9 +53,11 @@ class LocalProvider:
     def create(self, settings: Settings, progress: Progress, ledger: Path) -> ClusterHandle:
         owner = LedgerEntry.read(ledger).owner_pid
         name = f"run-{owner}-{secrets.token_hex(2)}"
-        remove = shlex.join([*PROGRAM, "down", "--name", name, *_root(settings)])
-        note_intent(ledger, name=name, remove=remove)
-        command = [*PROGRAM, "up", "--name", name, "--json", *_root(settings)]
+        place = _place(settings, name)
+        note_intent(ledger, name=name, remove=_removal(name), state_dir=place)
+        command = [*PROGRAM, "up", "--name", name, "--json"]
+        if place:
+            command += ["--state-dir", str(place)]
         if not settings.keep:
             command += ["--owner-pid", str(owner)]
         if settings.postgres_version is not None:
@@ -64,39 +67,46 @@ class LocalProvider:
 
     def adopt(self, settings: Settings, progress: Progress) -> ClusterHandle:
         with progress.phase(f"looking for stand-in cluster {settings.reuse}"):
-            done = _run([*PROGRAM, "status", "--json", *_root(settings)], _LOOK_S)
-        if done.returncode:
-            raise ClusterProblem(_complaint(done))
-        listed = json.loads(done.stdout)
-        clusters = listed if isinstance(listed, list) else listed.get("clusters", [])
-        running = {c["name"]: c for c in clusters if c.get("running", c.get("state") == "running")}
-        if settings.reuse not in running:
-            names = ", ".join(sorted(running)) or "none runs"
+            rows = {row["name"]: row for row in _status()}
+        row = rows.get(settings.reuse or "")
+        if row is None or row["state"] != "running":
+            running = [name for name, each in rows.items() if each["state"] == "running"]
             raise UsageProblem(
-                f"--pgo-reuse: no stand-in cluster {settings.reuse!r} is running (running: {names})"
+                f"--pgo-reuse: no stand-in cluster {settings.reuse!r} is running; "
+                f"running are: {', '.join(running) or 'none'}"
             )
-        return _handle(running[settings.reuse], settings)
+        ready = json.loads((Path(row["state_dir"]) / "ready.json").read_text("utf-8"))
+        return _handle(ready, settings)
 
     def destroy(self, handle: ClusterHandle, progress: Progress) -> None:
         with progress.phase("stand-in cluster goes away", expected_s=2):
-            done = _run([*PROGRAM, "down", "--name", handle.name, *_root_of(handle)], _DOWN_S)
+            done = _run(shlex.split(_removal(handle.name)), _DOWN_S)
         if done.returncode:
             raise ClusterProblem(_complaint(done))
 
-    def sweep(self, entry: LedgerEntry, progress: Progress) -> bool:
-        if not entry.remove:
-            return True
-        with progress.phase(f"removing stand-in cluster {entry.name}, left by an earlier run"):
-            return _run(shlex.split(entry.remove), _DOWN_S).returncode == 0
+    def sweep(self, entry: LedgerEntry, progress: Progress) -> Swept:
+        # A cluster with an owner removes itself when that one dies, so mostly nothing is left.
+        if entry.name not in {row["name"] for row in _status()}:
+            return "absent"
+        with progress.phase(f"removing stand-in cluster {entry.name}"):
+            done = _run(shlex.split(entry.remove), _DOWN_S)
+        return "left" if done.returncode else "removed"
 
 
-def _root(settings: Settings) -> list[str]:
-    return ["--state-dir", str(settings.state_dir / "local")] if settings.state_dir else []
+def _place(settings: Settings, name: str) -> Path | None:
+    return settings.state_dir.absolute() / "local" / name if settings.state_dir else None
 
 
-def _root_of(handle: ClusterHandle) -> list[str]:
-    # The state of a cluster is kept in a folder of its name below the root it was made in.
-    return ["--state-dir", str(handle.state_dir.parent)] if handle.state_dir else []
+def _removal(name: str) -> str:
+    return shlex.join([*PROGRAM, "down", "--name", name])
+
+
+def _status() -> list[dict[str, Any]]:
+    done = _run([*PROGRAM, "status", "--json"], _LOOK_S)
+    if done.returncode:
+        raise ClusterProblem(_complaint(done))
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
 
 
 def _handle(found: Mapping[str, Any], settings: Settings) -> ClusterHandle:
@@ -115,7 +125,7 @@ def _handle(found: Mapping[str, Any], settings: Settings) -> ClusterHandle:
         hints=(
             f"{kubectl} get pods,services,postgresclusters",
             f"{kubectl} exec -it -c database $({kubectl} get pod -l {primary} -o name) -- psql",
-            shlex.join([*PROGRAM, "down", "--name", name, *_root(settings)]),
+            _removal(name),
         ),
         stand_in=True,
     )
@@ -123,28 +133,28 @@ def _handle(found: Mapping[str, Any], settings: Settings) -> ClusterHandle:
 
 def _up(command: list[str], phase: Phase) -> Mapping[str, Any]:
     """Run ``up`` and return its JSON line; what it says before is shown as the phase's detail."""
-    said: list[str] = []
     result: Mapping[str, Any] | None = None
-    with _child(command) as process:
-        assert process.stdout is not None
-        for line in map(str.strip, process.stdout):
-            if line.startswith("{"):
-                result = json.loads(line)
-            elif line:
-                said.append(line)
-                phase.say(line)
-        status = process.wait(_UP_S)
-    last = said[-1].removeprefix("error: ") if said else "it said nothing"
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        with _child(command, complaints) as process:
+            assert process.stdout is not None
+            for line in map(str.strip, process.stdout):
+                if line.startswith("{"):
+                    result = json.loads(line)
+                elif line:
+                    phase.say(line)
+            status = process.wait(_DOWN_S)
+        complaints.seek(0)
+        complaint = complaints.read().strip() or f"it ended with status {status} and no word"
     if status == _USAGE:
-        raise UsageProblem(last)
+        raise UsageProblem(complaint.splitlines()[0])
     if status or result is None:
-        raise ClusterProblem(f"the stand-in cluster did not come up (status {status}): {last}")
+        raise ClusterProblem(complaint)
     return result
 
 
 @contextmanager
-def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Start ``command``, with errors among its output; end it when the block ends or time is up.
+def _child(command: list[str], complaints: IO[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start ``command``; end it when the block ends or time is up.
 
     It gets a session of its own: Ctrl-C in the terminal reaches pytest, which ends it in order.
     """
@@ -152,7 +162,7 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=complaints,
         text=True,
         start_new_session=True,
     ) as process:
@@ -191,4 +201,4 @@ def _complaint(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
     if not lines:
         return f"{shlex.join(done.args)} failed with status {done.returncode} and said nothing"
-    return lines[0].strip().removeprefix("error: ")
+    return lines[0].strip()

@@ -55,6 +55,7 @@ NEED_REPLICAS = frozenset({"failover", "replication", "routing"})
 
 DISRUPTIVE = "disruptive"
 _OTHERS = {
+    "pgbouncer": "asks PgBouncer, which a PostgresCluster of your own may not have",
     DISRUPTIVE: "has the cluster to itself, and proves it healthy before and after",
 }
 

@@ -1,7 +1,7 @@
-"""Clusters that outlive the process that made them: kept on purpose, or left by one that was killed.
+"""Clusters that outlive the process that made them because it was killed.
 
-One JSON file per cluster under ``runs/`` of the state folder, written before the cluster is made and
-deleted when it is gone.
+One JSON file per run under ``runs/`` of the state folder, written before the cluster is made and
+deleted when it is gone, or when the user was told how to remove what ``--pgo-keep`` kept.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider
+from pytest_pgo_eks.clusters.base import LedgerEntry, Provider, Swept
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.settings import Settings
@@ -30,13 +29,8 @@ def open_entry(settings: Settings, run: str) -> Path:
     """Write this process's entry, without a cluster in it yet; return its path."""
     path = state_root(settings) / "runs" / f"{run}.json"
     owner = os.getpid()
-    LedgerEntry(settings.provider, owner, started(owner)).write(path)
+    LedgerEntry(settings.provider, owner, started(owner), keep=settings.keep).write(path)
     return path
-
-
-def keep(path: Path, handle: ClusterHandle) -> None:
-    """Mark the entry's cluster as kept on purpose."""
-    replace(LedgerEntry.read(path), kept=True, handle=handle.as_json()).write(path)
 
 
 def entries(settings: Settings) -> Iterator[tuple[Path, LedgerEntry]]:
@@ -48,32 +42,31 @@ def entries(settings: Settings) -> Iterator[tuple[Path, LedgerEntry]]:
             continue
 
 
-def kept_handle(settings: Settings) -> ClusterHandle | None:
-    """Return the handle of the kept cluster that ``--pgo-reuse`` names, if it is in the ledger."""
-    for _, entry in entries(settings):
-        if (entry.provider, entry.name) == (settings.provider, settings.reuse) and entry.handle:
-            return ClusterHandle.from_json(entry.handle)
-    return None
-
-
 def sweep(
     settings: Settings, providers: Mapping[str, Provider], progress: Progress
 ) -> Iterator[str]:
     """Remove what killed runs left, where the provider does that quickly; yield a line for each."""
     for path, entry in entries(settings):
-        if entry.kept or alive(entry.owner_pid, entry.owner_started):
+        if alive(entry.owner_pid, entry.owner_started):
             continue
-        provider = providers.get(entry.provider)
-        try:
-            gone = not entry.name or (provider is not None and provider.sweep(entry, progress))
-        except PgoEksError:
-            gone = False
-        if gone:
-            path.unlink(missing_ok=True)
-        if entry.name and gone:
-            yield f"removed cluster {entry.name}, which a run that was killed had left"
-        elif entry.name:
+        swept: Swept = "left"
+        if not entry.keep:
+            swept = _swept(entry, providers.get(entry.provider), progress)
+        if swept == "left":
             yield f"cluster {entry.name} is left by a run that was killed; remove it: {entry.remove}"
+            continue
+        path.unlink(missing_ok=True)
+        if swept == "removed":
+            yield f"removed cluster {entry.name}, which a run that was killed had left"
+
+
+def _swept(entry: LedgerEntry, provider: Provider | None, progress: Progress) -> Swept:
+    if not entry.name:
+        return "absent"
+    try:
+        return provider.sweep(entry, progress) if provider else "left"
+    except PgoEksError:
+        return "left"
 
 
 class InUse:

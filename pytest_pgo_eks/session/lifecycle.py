@@ -102,8 +102,8 @@ class Controller:
         run = self._run
         handle = self._handle = run.made()
         if handle is not None and (run.settings.keep or run.settings.reuse):
-            if run.settings.reuse is None:
-                ledger.keep(run.ledger, handle)
+            # The summary says how to remove it.
+            run.ledger.unlink(missing_ok=True)
             return
         entry = LedgerEntry.read(run.ledger)
         if not entry.name and handle is None:
@@ -111,7 +111,7 @@ class Controller:
         try:
             if handle is not None:
                 run.provider.destroy(handle, run.progress)
-            elif not run.provider.sweep(entry, run.progress):
+            elif run.provider.sweep(entry, run.progress) == "left":
                 self._say_how_to_remove(entry)
                 return
         except PgoEksError as error:
