@@ -15,6 +15,7 @@ import re
 import ssl
 import struct
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -56,6 +57,8 @@ class Chaos:
         async with self.changed:
             self.version += 1
             one["metadata"]["resourceVersion"] = str(self.version)
+            # For benchmarks: the moment of the change, on the clock all processes share.
+            one["metadata"]["changedAt"] = time.monotonic()
             self.log.append(
                 (self.version, plural, {"type": kind, "object": json.loads(json.dumps(one))})
             )
