@@ -1,0 +1,26 @@
+"""Everything the matrix allows us to say about one history."""
+
+from __future__ import annotations
+
+from pytest_pgo_eks.findings import Finding
+from pytest_pgo_eks.history.history import History
+from pytest_pgo_eks.history.matrix import Level, Mode, allows_loss, promise
+from pytest_pgo_eks.history.primaries import check_overlap, check_twin_values
+from pytest_pgo_eks.history.writes import check_counters, check_lost, check_present
+
+
+def judge(history: History, mode: Mode, level: Level = "on") -> list[Finding]:
+    """Return every finding about writes and primaries under the declared mode and level.
+
+    A history that did not end well and was not read back gives ``unknown`` findings, never
+    silence. Rules that the mode does not promise come as ``expected``.
+    """
+    allowed = allows_loss(mode, level)
+    overlap_allowed = "one-primary-at-a-time" not in promise(mode, level).must
+    return [
+        *check_lost(history, allowed=allowed),
+        check_counters(history, allowed=allowed),
+        *check_present(history),
+        check_twin_values(history, allowed=allowed),
+        check_overlap(history, allowed=overlap_allowed),
+    ]

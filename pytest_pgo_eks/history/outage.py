@@ -1,0 +1,266 @@
+"""Outages as intervals, with the operations that bound them.
+
+What an attempt proves, with one clock and nothing assumed about the server:
+
+* one that was acknowledged: the path worked at *some moment* between its begin and its end;
+* one that failed, or took longer than any healthy one: it did not work at some moment between its
+  begin and (begin + the longest healthy latency), or its end if that was earlier.
+
+So an outage between two acknowledgements cannot have begun before the last begin of what was
+acknowledged before it, nor ended after the first acknowledgement behind it: the *upper* bound.
+And it lasted at least from the earliest moment by which it must have begun to the last begin of an
+attempt that failed: the *lower* bound. A black hole and a refusal differ in nothing here, because
+attempts begin on a clock whether or not earlier ones came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pytest_pgo_eks.errors import BrokenHistory
+from pytest_pgo_eks.findings import Finding, Number
+from pytest_pgo_eks.history.history import (
+    CONNECT,
+    OK,
+    PACED,
+    PINNED,
+    READ,
+    SCOUT,
+    SESSIONS,
+    WRITE,
+    Column,
+    History,
+    Mask,
+)
+
+MIN_S = 0.1
+"""Silence shorter than this is noise: healthy gaps stay under 10 ms on an idle machine, and under
+60 ms beside three databases on two busy cores."""
+_HEALTHY_FLOOR_NS = 5_000_000
+_HEALTHY_CEILING_NS = 250_000_000
+
+
+@dataclass(frozen=True)
+class Outage:
+    """No acknowledgement on one path for one kind of session.
+
+    ``began`` and ``ended`` are [earliest, latest] moments in nanoseconds of the probe's clock;
+    ``lower_s`` ≤ truth ≤ ``upper_s``. The indexes point into ``history.ops``: ``last_ack`` (None: none before),
+    ``first_failure``, ``last_failure`` (None: attempts hung and then succeeded), ``first_ack``
+    (None: none ever came, ``upper_s`` is then the time until the run ended).
+    """
+
+    path: str
+    session: str
+    reads: bool
+    began: tuple[int, int]
+    ended: tuple[int, int]
+    last_ack: int | None
+    first_failure: int | None
+    last_failure: int | None
+    first_ack: int | None
+    failures: int
+
+    @property
+    def lower_s(self) -> float:
+        return max(0, self.ended[0] - self.began[1]) / 1e9
+
+    @property
+    def upper_s(self) -> float:
+        return (self.ended[1] - self.began[0]) / 1e9
+
+    @property
+    def middle_s(self) -> float:
+        """The best single number: the middle of the interval."""
+        return (self.lower_s + self.upper_s) / 2
+
+    @property
+    def over(self) -> bool:
+        return self.first_ack is not None
+
+    def operations(self, history: History) -> tuple[str, ...]:
+        """Return the bounding operations, printable, in time order."""
+        named = (
+            ("last acknowledged", self.last_ack),
+            ("first failed", self.first_failure),
+            ("last failed", self.last_failure),
+            ("first acknowledged", self.first_ack),
+        )
+        return tuple(f"{what}: {history.describe(i)}" for what, i in named if i is not None)
+
+
+def outages(
+    history: History,
+    path: str,
+    *,
+    session: int = SCOUT,
+    reads: bool = False,
+    min_s: float = MIN_S,
+    client: int | None = None,
+) -> list[Outage]:
+    """Return the outages of ``path``, in time order.
+
+    ``session`` SCOUT sees what a new session meets, PACED what a client with a session and a
+    reconnect meets, PINNED what a session from before the fault meets (one client at a time:
+    ``client``). ``min_s``: shorter silences are ignored.
+
+    :raises BrokenHistory: nobody of that kind ran on the path.
+    """
+    ops = history.ops
+    number = history.path_number(path)
+    mask: Mask = (ops.path == number) & (ops.session == session)
+    # A reconnect that fails is a failed attempt of that client; one that works acknowledges nothing.
+    mask &= (ops.kind == (READ if reads else WRITE)) | ((ops.kind == CONNECT) & (ops.outcome != OK))
+    if client is not None:
+        mask &= ops.client == client
+    index = np.flatnonzero(mask)
+    if not len(index):
+        raise BrokenHistory(f"no {SESSIONS[session]} session ran on path {path!r}")
+    seen = _Attempts(
+        path=path,
+        session=session,
+        reads=reads,
+        index=index,
+        invoke=ops.invoke[index],
+        done=ops.done[index],
+        acknowledged=(ops.outcome[index] == OK) & (ops.kind[index] != CONNECT),
+    )
+    return [_bounded(seen, gap) for gap in _gaps(seen, int(min_s * 1e9))]
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """What one kind of session did on one path, as columns; ``index`` points into ``history.ops``."""
+
+    path: str
+    session: int
+    reads: bool
+    index: Column
+    invoke: Column
+    done: Column
+    acknowledged: Mask
+
+
+def _gaps(seen: _Attempts, min_ns: int) -> list[tuple[int | None, int | None]]:
+    """Return (last ack, first ack) around every silence, as positions in the given columns."""
+    invoke, done, acknowledged = seen.invoke, seen.done, seen.acknowledged
+    run_end = int(done.max())
+    acks = np.flatnonzero(acknowledged)
+    if not len(acks):
+        return [(None, None)]
+    acks = acks[np.argsort(done[acks], kind="stable")]
+    silence = np.diff(done[acks])
+    found: list[tuple[int | None, int | None]] = [
+        (int(acks[i]), int(acks[i + 1])) for i in np.flatnonzero(silence >= min_ns)
+    ]
+    if done[acks[0]] - invoke.min() >= min_ns and np.any(~acknowledged & (done <= done[acks[0]])):
+        found.insert(0, (None, int(acks[0])))
+    if run_end - done[acks[-1]] >= min_ns:
+        found.append((int(acks[-1]), None))
+    return found
+
+
+def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
+    index, invoke, done, acknowledged = seen.index, seen.invoke, seen.done, seen.acknowledged
+    last, first = gap
+    healthy = _healthy_ns(invoke, done, acknowledged)
+    earliest = int(invoke.min())
+    if last is not None:
+        before = acknowledged & (done <= done[last])
+        earliest = int(invoke[before].max())
+    latest = int(done.max()) if first is None else int(done[first])
+    inside = (invoke >= earliest) & (invoke < latest)
+    # An attempt that was acknowledged late proves the same as one that failed: it was held up.
+    held = acknowledged & (done - invoke > healthy) & (done >= latest)
+    witnesses = np.flatnonzero(inside & (~acknowledged | held))
+    failures = np.flatnonzero(inside & ~acknowledged)
+    if len(witnesses):
+        begun_by = int(np.minimum(done[witnesses], invoke[witnesses] + healthy).min())
+        lasted_to = int(invoke[witnesses].max())
+    else:
+        begun_by = lasted_to = latest
+    ordered = failures[np.argsort(invoke[failures], kind="stable")]
+    return Outage(
+        path=seen.path,
+        session=SESSIONS[seen.session],
+        reads=seen.reads,
+        began=(earliest, min(begun_by, latest)),
+        ended=(max(lasted_to, earliest), latest),
+        last_ack=None if last is None else int(index[last]),
+        first_failure=int(index[ordered[0]]) if len(ordered) else None,
+        last_failure=int(index[ordered[-1]]) if len(ordered) else None,
+        first_ack=None if first is None else int(index[first]),
+        failures=len(ordered),
+    )
+
+
+def _healthy_ns(invoke: Column, done: Column, acknowledged: Mask) -> int:
+    """Return the latency above which an attempt counts as held up: 99.5 % of all stay below."""
+    if not acknowledged.any():
+        return _HEALTHY_CEILING_NS
+    typical = float(np.quantile((done - invoke)[acknowledged], 0.995))
+    return int(min(max(typical, _HEALTHY_FLOOR_NS), _HEALTHY_CEILING_NS))
+
+
+def every_outage(history: History, *, min_s: float = MIN_S) -> list[Outage]:
+    """Return the outages of every path and kind of session that ran, pinned clients one by one."""
+    found: list[Outage] = []
+    ops = history.ops
+    for number, path in sorted(history.paths.items()):
+        reads = number in history.reading_paths
+        for session in (SCOUT, PACED, PINNED):
+            here = (ops.path == number) & (ops.session == session)
+            if not here.any():
+                continue
+            clients: Iterable[int | None] = (
+                map(int, np.unique(ops.client[here])) if session == PINNED else (None,)
+            )
+            for client in clients:
+                found += outages(
+                    history, path, session=session, reads=reads, min_s=min_s, client=client
+                )
+    return found
+
+
+def within(history: History, found: Iterable[Outage], budget_s: float, path: str) -> Finding:
+    """Judge that no outage of ``path`` in ``found`` may have lasted longer than ``budget_s``.
+
+    Violated only if a *lower* bound is above the budget; an interval with the budget inside is
+    told as unknown, because the measurement cannot decide it.
+    """
+    longest = max(found, key=lambda o: o.upper_s, default=None)
+    rule = "acknowledged-again-in-time"
+    if longest is None:
+        return Finding(
+            rule,
+            "holds",
+            f"writes through {path} were never interrupted for {MIN_S * 1000:.0f} ms",
+            {"budget_s": budget_s, "upper_s": 0.0},
+        )
+    numbers: dict[str, Number] = {
+        "lower_s": round(longest.lower_s, 4),
+        "upper_s": round(longest.upper_s, 4),
+        "budget_s": budget_s,
+        "failures": longest.failures,
+    }
+    what = "reads" if longest.reads else "writes"
+    span = f"{longest.lower_s:.2f} to {longest.upper_s:.2f} s"
+    operations = longest.operations(history)
+    who = {"scout": "new sessions", "paced": "reconnecting clients", "pinned": "a pinned session"}
+    where = f"{what} of {who[longest.session]} through {path}"
+    if not longest.over:
+        outcome = "violated" if longest.upper_s > budget_s else "unknown"
+        sentence = (
+            f"{where} were not acknowledged again: {longest.upper_s:.2f} s until the run ended"
+        )
+    elif longest.upper_s <= budget_s:
+        outcome, sentence = "holds", f"{where} were out for {span} at most"
+    elif longest.lower_s > budget_s:
+        outcome, sentence = "violated", f"{where} were out for {span}, allowed were {budget_s:g} s"
+    else:
+        outcome = "unknown"
+        sentence = f"{where} were out for {span}, which does not decide about {budget_s:g} s"
+    return Finding(rule, outcome, sentence, numbers, operations)  # type: ignore[arg-type]
