@@ -13,6 +13,7 @@ import ipaddress
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from pytest_pgo_eks.local.network.model import CLUSTER_DOMAIN, DNS_PORT
 from pytest_pgo_eks.local.network.services import Endpoint, Key
@@ -263,8 +264,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not isinstance: the selector loop's class is no subclass of the abstract one.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._zone.answer(data, _UDP_LIMIT)

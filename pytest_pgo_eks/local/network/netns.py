@@ -7,6 +7,7 @@ it afterwards; a program started by it runs there.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import socket
@@ -94,6 +95,19 @@ def _in_fresh_thread(work: Callable[[], None]) -> None:
     thread.join()
     if failures:
         raise failures[0]
+
+
+async def visit(netns: Path | None, work: Callable[..., Any], *args: Any) -> Any:
+    """Run a function once inside a namespace; None is the one we are in."""
+    result: list[Any] = []
+
+    def inside() -> None:
+        if netns:
+            enter(netns)
+        result.append(work(*args))
+
+    await asyncio.to_thread(_in_fresh_thread, inside)
+    return result[0]
 
 
 class Place:

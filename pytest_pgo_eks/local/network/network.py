@@ -74,6 +74,8 @@ class Node:
     spec: NodeSpec
     place: Place
     free: deque[str]
+    # Its name on the core bridge. Counted: a link's name has at most 15 characters.
+    link: str
     applied: str = ""
     chains: list[str] = field(default_factory=list)
 
@@ -115,12 +117,13 @@ class Network:
 
         :raises NetworkCommandError: the kernel or a tool refused.
         """
-        for spec in nodes:
+        for number, spec in enumerate(nodes, start=1):
             netns_file = _RUN / spec.name
             await asyncio.to_thread(netns.create, netns_file)
             free = deque(f"{spec.pod_cidr.rpartition('.')[0]}.{i}" for i in range(2, 255))
-            self.nodes[spec.name] = Node(spec, Place(spec.name, netns_file), free)
-        await asyncio.to_thread(_make_core, nodes)
+            place = Place(spec.name, netns_file)
+            self.nodes[spec.name] = Node(spec, place, free, f"n{number}")
+        await asyncio.to_thread(_make_core, list(self.nodes.values()))
         await asyncio.gather(
             *(self._in(node, _make_node, node.spec, nodes) for node in self.nodes.values())
         )
@@ -331,7 +334,7 @@ class Network:
 # ---------------------------------------------------------------------- plumbing
 
 
-def _make_core(nodes: Sequence[NodeSpec]) -> None:
+def _make_core(nodes: Sequence[Node]) -> None:
     netns.write_sysctl(_QUIET | {"net.ipv4.ip_forward": 0})
     lines = [
         "link set lo up",
@@ -339,9 +342,8 @@ def _make_core(nodes: Sequence[NodeSpec]) -> None:
         f"link set core mtu {_MTU} up",
         f"addr add {CORE_IP}/24 dev core",
     ]
-    # Counted, because a link's name has at most 15 characters and a node's may have more.
-    for number, spec in enumerate(nodes, start=1):
-        link = f"n{number}"
+    for node in nodes:
+        link, spec = node.link, node.spec
         lines += [
             f"link add {link} mtu {_MTU} type veth peer name eth0 mtu {_MTU} netns {spec.name}",
             f"link set {link} master core up",
