@@ -21,6 +21,7 @@ from pytest_pgo_eks.probe.stream import Stream
 _HOME = "/tmp/pgo-probe"  # noqa: S108 -- a directory of the pod, which nobody else is in
 _READ_S = 1.0
 _RETRY_S = 0.2
+_HEADER_S = 20.0
 _CUTS = 200
 
 
@@ -188,7 +189,11 @@ class Installed:
         }
         directory = f"{self._home}/{run}"
         self.call("run", directory, stdin=config)
-        return Probe(self._shell, self, run, directory, file, next_key=key)
+        probe = Probe(self._shell, self, run, directory, file, next_key=key)
+        if not probe.stream.wait(0, _HEADER_S):
+            probe.stop()
+            raise ExecProblem(f"the probe started but nothing came from it in {_HEADER_S:g} s")
+        return probe
 
 
 class Probe:
@@ -256,13 +261,18 @@ class Probe:
         """End the load, but not the agent: what is under way comes back or is ``info``."""
         self._tell({"do": "quiet"})
 
-    def read_back(self, name: str, login: Login) -> dict[str, Any]:
+    def read_back(self, name: str, login: Login, *, within_s: float = 60.0) -> dict[str, Any]:
         """Record what is really in the tables of the server behind ``login``, as ``name``.
 
         :raises Inconclusive: it could not be read.
         """
-        command = {"do": "readback", "name": name, "target": login.document()}
-        return self._tell(command, deadline_s=90)
+        command = {
+            "do": "readback",
+            "name": name,
+            "target": login.document(),
+            "within_s": within_s,
+        }
+        return self._tell(command, deadline_s=within_s + 30)
 
     def stop(self) -> Path:
         """End the run and write the history file. Ends well also for a probe that was killed.

@@ -147,7 +147,8 @@ class Path:
         """Return outcome and code of the request that ``session`` has just finished."""
         error = session.error
         if session.lost is not None:
-            code = session.lost if error is None else error.get("C", "?????")
+            said = error or next(iter(session.notices[-1:]), None)
+            code = session.lost if said is None else said.get("C", "?????")
             if error is not None and workload.definite(error):
                 return FAIL, code
             return (FAIL if self.plan.reads else INFO), code

@@ -206,7 +206,11 @@ class Agent:
             return {"at": time.monotonic_ns()}
         if do == "readback":
             return await readback.read_back(
-                self.recorder, self.shared, command["name"], target(command["target"])
+                self.recorder,
+                self.shared,
+                command["name"],
+                target(command["target"]),
+                float(command.get("within_s", 60.0)),
             )
         if do == "stop":
             await self.stop(command.get("reason", "stopped"))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .load import Clients
 
 _PACK = struct.Struct(">qiqQ8s")
-_DEADLINE_S = 60.0
 _LOG = f"""SELECT string_agg(int8send(op) || int4send(k) || int8send(v) || pg_lsn_send(lsn)
         || convert_to(tli, 'UTF8'), '')
     FROM (SELECT op, k, v, lsn, tli, row_number() OVER () / 10000 AS part
@@ -32,21 +31,21 @@ _WHO = """SELECT pg_is_in_recovery(), (pg_control_system()).system_identifier::t
 
 
 async def read_back(
-    recorder: Recorder, shared: Clients, name: str, target: Target
+    recorder: Recorder, shared: Clients, name: str, target: Target, within_s: float
 ) -> dict[str, Any]:
     """Record every log row and counter of the server behind ``target`` as source ``name``.
 
     Log rows have their operation number; counters come as rows with operation 0.
     """
     try:
-        async with asyncio.timeout(_DEADLINE_S):
+        async with asyncio.timeout(within_s):
             session = await open_session(target)
             try:
                 return await _read(recorder, shared, name, session)
             finally:
                 session.close()
     except TimeoutError:
-        return {"error": f"{name}: not read back within {_DEADLINE_S:.0f} s"}
+        return {"error": f"{name}: not read back within {within_s:g} s"}
     except ConnectFailed as failed:
         return {"error": f"{name}: {failed.code}: {failed}"}
 
