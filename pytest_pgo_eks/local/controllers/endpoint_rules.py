@@ -24,11 +24,11 @@ def selects(service: Obj, pod: Obj) -> bool:
     """Say whether the Service's selector covers the pod."""
     selector: dict[str, str] = service["spec"].get("selector") or {}
     found = labels_of(pod)
-    return bool(selector) and all(found.get(name) == value for name, value in selector.items())
+    return bool(selector) and all(found.get(n) == v for n, v in selector.items())
 
 
 def is_headless(service: Obj) -> bool:
-    return service["spec"].get("clusterIP") == "None"
+    return bool(service["spec"].get("clusterIP") == "None")
 
 
 def pod_ip(pod: Obj) -> str | None:
