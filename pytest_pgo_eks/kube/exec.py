@@ -71,6 +71,11 @@ class ExecSession:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def can_end_input(self) -> bool:
+        """Whether :meth:`end_input` works: the server speaks v5 (Kubernetes 1.30)."""
+        return self._socket.protocol == _V5
+
     def write(self, data: bytes) -> None:
         """Queue ``data`` for standard input; it is sent while reading, at the latest."""
         for start in range(0, len(data), _CHUNK):
@@ -81,7 +86,7 @@ class ExecSession:
 
         :raises ExecProblem: the server speaks v4 only, which cannot say it.
         """
-        if self._socket.protocol != _V5:
+        if not self.can_end_input:
             raise ExecProblem(
                 f"{self._what}: the server speaks only {self._socket.protocol or 'no'} protocol, "
                 f"in which standard input never ends; {_V5} is needed (Kubernetes 1.30)"
@@ -168,7 +173,9 @@ def run(session: ExecSession, stdin: bytes | None, deadline_s: float, what: str)
     with session:
         if stdin is not None:
             session.write(stdin)
-            session.end_input()
+            # Without v5 the input stays open: a command that counts or quits by itself still ends.
+            if session.can_end_input:
+                session.end_input()
         try:
             while (piece := session.read(max(ends - time.monotonic(), 0.0))) is not None:
                 channel, data = piece
@@ -176,8 +183,11 @@ def run(session: ExecSession, stdin: bytes | None, deadline_s: float, what: str)
                 if time.monotonic() >= ends:
                     raise TimeoutError  # noqa: TRY301
         except TimeoutError as error:
+            why = ""
+            if stdin is not None and not session.can_end_input:
+                why = f" The server cannot end its standard input ({_V5} is missing)."
             raise ExecProblem(
-                f"{what}: not ended within {deadline_s:g} s; it may still run. {_so_far(kept)}"
+                f"{what}: not ended within {deadline_s:g} s; it may still run.{why} {_so_far(kept)}"
             ) from error
         try:
             status = session.exit_status()

@@ -68,10 +68,16 @@ def test_megabytes_over_tls(tls_kube: Kube) -> None:
 
 
 def test_a_server_without_v5_cannot_end_standard_input(server: Server, ready: Kube) -> None:
-    server.rule("v4", path="exec", times=2)
+    server.rule("v4", path="exec", times=4)
     assert run(ready, "echo fine").text == "fine\n"
-    with pytest.raises(ExecProblem, match="standard input never ends"):
-        run(ready, "cat", stdin="x")
+    assert run(ready, "head -c 5", stdin="count").text == "count"
+    with pytest.raises(ExecProblem, match="cannot end its standard input"):
+        run(ready, "cat", stdin="x", deadline_s=0.5)
+    with (
+        ready.open_exec(NAMESPACE, "a", ["cat"], stdin=True) as session,
+        pytest.raises(ExecProblem, match="standard input never ends"),
+    ):
+        session.end_input()
 
 
 def test_a_command_that_does_not_end_is_left_at_the_deadline(ready: Kube) -> None:
