@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pytest_pgo_eks.local.controllers.clock import epoch
 from pytest_pgo_eks.local.controllers.merging import condition_of
-from pytest_pgo_eks.local.controllers.scheduling_rules import toleration_covers
+from pytest_pgo_eks.local.controllers.node_matching import toleration_covers
 from pytest_pgo_eks.local.objects import Obj
 
 NOT_READY = "node.kubernetes.io/not-ready"

@@ -9,8 +9,9 @@ from pytest_pgo_eks.local.controllers.clock import stamp
 from pytest_pgo_eks.local.controllers.context import Context
 from pytest_pgo_eks.local.controllers.informers import Change
 from pytest_pgo_eks.local.controllers.merging import condition_of
+from pytest_pgo_eks.local.controllers.node_matching import NodeState
 from pytest_pgo_eks.local.controllers.pods import claims_of, is_terminal, is_terminating, node_of
-from pytest_pgo_eks.local.controllers.scheduling_rules import Decision, NodeState, decide
+from pytest_pgo_eks.local.controllers.scheduling_rules import Decision, decide
 from pytest_pgo_eks.local.controllers.scheduling_volumes import (
     SELECTED_NODE,
     PodVolumes,

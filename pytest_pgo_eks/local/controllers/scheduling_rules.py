@@ -7,18 +7,21 @@ The rules, their order and their messages are those of the default scheduler's p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
-from pytest_pgo_eks.local.controllers.merging import condition_of
-from pytest_pgo_eks.local.controllers.pods import is_terminating, requests_of
-from pytest_pgo_eks.local.controllers.quantities import quantity
+from pytest_pgo_eks.local.controllers.node_matching import (
+    NodeState,
+    matches_node,
+    matches_node_term,
+    tolerates,
+    untolerated,
+)
+from pytest_pgo_eks.local.controllers.pods import requests_of
+from pytest_pgo_eks.local.controllers.topology_spread import Spread, default_spreading
 from pytest_pgo_eks.local.objects import Obj, labels_of, matches
 
-HOSTNAME = "kubernetes.io/hostname"
-ZONE = "topology.kubernetes.io/zone"
-_NOT_READY = "node.kubernetes.io/not-ready"
 _UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 # Reasons for which removing other pods could help; all others are final for the node.
@@ -30,35 +33,6 @@ _CURABLE = (
     "node(s) didn't satisfy existing pods anti-affinity rules",
     "node(s) didn't have free ports for the requested pod ports",
 )
-
-
-@dataclass
-class NodeState:
-    """A node with the pods on it (those assumed there too)."""
-
-    node: Obj
-    pods: list[Obj] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        name: str = self.node["metadata"]["name"]
-        return name
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return labels_of(self.node)
-
-    def used(self) -> dict[str, Decimal]:
-        total: dict[str, Decimal] = {}
-        for pod in self.pods:
-            for resource, amount in requests_of(pod).items():
-                total[resource] = total.get(resource, Decimal(0)) + amount
-        return total
-
-    def allocatable(self) -> dict[str, Decimal]:
-        status = self.node.get("status") or {}
-        found = status.get("allocatable") or status.get("capacity") or {}
-        return {name: quantity(amount) for name, amount in found.items()}
 
 
 @dataclass(frozen=True)
@@ -100,49 +74,6 @@ def decide(
     scores = _scores(pod, fitting, terms)
     best = min(fitting, key=lambda s: (-scores[s.name], len(s.pods), s.name))
     return Decision(best.name)
-
-
-def tolerates(pod: Obj, taint: Mapping[str, str]) -> bool:
-    """Say whether one of the pod's tolerations covers the taint."""
-    return any(toleration_covers(t, taint) for t in pod["spec"].get("tolerations") or [])
-
-
-def toleration_covers(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return True
-    if not toleration.get("key"):
-        return False
-    return (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def matches_node_selector(terms: Iterable[Obj], node: Obj) -> bool:
-    """Apply a NodeSelector's terms (any of them; expressions and fields within one all)."""
-    return any(_matches_node_term(term, node) for term in terms)
-
-
-def _matches_node_term(term: Obj, node: Obj) -> bool:
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    name = {"metadata.name": node["metadata"]["name"]}
-    return all(_matches_expression(e, labels_of(node)) for e in expressions) and all(
-        _matches_expression(e, name) for e in fields
-    )
-
-
-def _matches_expression(expression: Obj, found: Mapping[str, str]) -> bool:
-    operator = expression["operator"]
-    if operator not in ("Gt", "Lt"):
-        return matches({"matchExpressions": [expression]}, found)
-    try:
-        value, bound = int(found[expression["key"]]), int(expression["values"][0])
-    except (KeyError, ValueError, IndexError):
-        return False
-    return value > bound if operator == "Gt" else value < bound
 
 
 class _Terms:
@@ -197,113 +128,18 @@ class _Terms:
                 found[value] += sum(self.covers(term, other, home) for other in state.pods)
         return found
 
-    def _spreading(self, nodes: Sequence[NodeState]) -> tuple[list[_Spread], list[_Spread]]:
+    def _spreading(self, nodes: Sequence[NodeState]) -> tuple[list[Spread], list[Spread]]:
         constraints = self.pod["spec"].get("topologySpreadConstraints") or []
         if constraints:
-            made = [_Spread.of(c, self.pod, nodes) for c in constraints]
+            made = [Spread.of(c, self.pod, nodes) for c in constraints]
         else:
-            made = _default_spreading(self.pod, nodes)
+            made = default_spreading(self.pod, nodes)
         return [s for s in made if s.hard], [s for s in made if not s.hard]
-
-
-@dataclass
-class _Spread:
-    """One topologySpreadConstraint with the number of matching pods in each domain."""
-
-    key: str
-    max_skew: int
-    hard: bool
-    domains: dict[str, int]
-    counts_itself: bool
-    min_domains: int
-
-    @classmethod
-    def of(cls, constraint: Obj, pod: Obj, nodes: Sequence[NodeState]) -> _Spread:
-        selector = dict(constraint.get("labelSelector") or {})
-        same = {
-            name: labels_of(pod)[name]
-            for name in constraint.get("matchLabelKeys") or []
-            if name in labels_of(pod)
-        }
-        if same:
-            selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **same}
-        key = constraint["topologyKey"]
-        honours_affinity = constraint.get("nodeAffinityPolicy", "Honor") == "Honor"
-        honours_taints = constraint.get("nodeTaintsPolicy", "Ignore") == "Honor"
-        domains: dict[str, int] = {}
-        for state in nodes:
-            if key not in state.labels:
-                continue
-            if honours_affinity and not _matches_node(pod, state.node):
-                continue
-            if honours_taints and _untolerated(pod, state.node):
-                continue
-            domains[state.labels[key]] = domains.get(state.labels[key], 0) + sum(
-                other["metadata"].get("namespace") == pod["metadata"].get("namespace")
-                and not is_terminating(other)
-                and matches(selector, labels_of(other))
-                for other in state.pods
-            )
-        return cls(
-            key=key,
-            max_skew=constraint.get("maxSkew", 1),
-            hard=constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule",
-            domains=domains,
-            counts_itself=matches(selector, labels_of(pod)),
-            min_domains=constraint.get("minDomains") or 1,
-        )
-
-    def refuses(self, value: str) -> bool:
-        fewest = min(self.domains.values(), default=0)
-        if len(self.domains) < self.min_domains:
-            fewest = 0
-        return self.domains.get(value, 0) + self.counts_itself - fewest > self.max_skew
-
-
-def _default_spreading(pod: Obj, nodes: Sequence[NodeState]) -> list[_Spread]:
-    """Spread what one controller made, as the scheduler's built-in default constraints do."""
-    owners = [r["uid"] for r in pod["metadata"].get("ownerReferences") or [] if r.get("controller")]
-    if not owners:
-        return []
-    made = []
-    for key, max_skew in ((HOSTNAME, 3), (ZONE, 5)):
-        domains: dict[str, int] = {}
-        for state in nodes:
-            if key in state.labels:
-                value = state.labels[key]
-                domains[value] = domains.get(value, 0) + sum(
-                    any(r["uid"] in owners for r in other["metadata"].get("ownerReferences") or [])
-                    for other in state.pods
-                )
-        made.append(_Spread(key, max_skew, False, domains, True, 1))
-    return made
 
 
 def _forbidden_terms(pod: Obj) -> list[Obj]:
     anti = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
     return list(anti.get("requiredDuringSchedulingIgnoredDuringExecution") or [])
-
-
-def _matches_node(pod: Obj, node: Obj) -> bool:
-    selector = pod["spec"].get("nodeSelector") or {}
-    if any(labels_of(node).get(name) != value for name, value in selector.items()):
-        return False
-    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or matches_node_selector(required["nodeSelectorTerms"], node)
-
-
-def _untolerated(pod: Obj, node: Obj) -> Mapping[str, str] | None:
-    for taint in node["spec"].get("taints") or []:
-        if taint["effect"] in ("NoSchedule", "NoExecute") and not tolerates(pod, taint):
-            found: Mapping[str, str] = taint
-            return found
-    ready = condition_of(node, "Ready")
-    taint = {"key": _NOT_READY, "effect": "NoSchedule"}
-    # The taint comes a moment after the node: until then its condition counts.
-    if (ready is None or ready["status"] != "True") and not tolerates(pod, taint):
-        return taint
-    return None
 
 
 def _refusals(pod: Obj, state: NodeState, volumes: VolumeCheck, terms: _Terms) -> list[str]:
@@ -313,11 +149,11 @@ def _refusals(pod: Obj, state: NodeState, volumes: VolumeCheck, terms: _Terms) -
         pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}
     ):
         return ["node(s) were unschedulable"]
-    taint = _untolerated(pod, node)
+    taint = untolerated(pod, node)
     if taint:
         value = f" {taint['value']}" if taint.get("value") else " "
         return [f"node(s) had untolerated taint {{{taint['key']}:{value}}}"]
-    if not _matches_node(pod, node):
+    if not matches_node(pod, node):
         return ["node(s) didn't match Pod's node affinity/selector"]
     if _port_conflict(pod, state):
         return ["node(s) didn't have free ports for the requested pod ports"]
@@ -417,7 +253,7 @@ def _node_preference(pod: Obj, fitting: Sequence[NodeState]) -> dict[str, float]
         state.name: sum(
             term["weight"]
             for term in preferred
-            if _matches_node_term(term["preference"], state.node)
+            if matches_node_term(term["preference"], state.node)
         )
         for state in fitting
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pytest_pgo_eks.local.controllers.node_matching import NodeState, matches_node_selector
 from pytest_pgo_eks.local.controllers.pods import claims_of
-from pytest_pgo_eks.local.controllers.scheduling_rules import NodeState, matches_node_selector
 from pytest_pgo_eks.local.objects import Obj, annotations_of, meta
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"

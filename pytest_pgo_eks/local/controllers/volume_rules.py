@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytest_pgo_eks.local.controllers.node_matching import HOSTNAME, ZONE
 from pytest_pgo_eks.local.controllers.quantities import quantity
-from pytest_pgo_eks.local.controllers.scheduling_rules import HOSTNAME, ZONE
 from pytest_pgo_eks.local.controllers.scheduling_volumes import volume_fits
 from pytest_pgo_eks.local.objects import Obj, key, labels_of, matches
 
