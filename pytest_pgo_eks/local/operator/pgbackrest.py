@@ -183,9 +183,17 @@ def _configuration(cluster: Cluster, file: str, *, optional: bool = False) -> Ob
 
 
 def sidecars(
-    cluster: Cluster, images: Images, data: Sequence[Obj], resources: Obj | None = None
+    cluster: Cluster,
+    images: Images,
+    data: Sequence[Obj],
+    *,
+    seen: Sequence[Obj] = (),
+    resources: Obj | None = None,
 ) -> list[Obj]:
-    """Return pgBackRest's TLS server and the loop that makes it read changed files."""
+    """Return pgBackRest's TLS server and the loop that makes it read changed files.
+
+    ``data`` is mounted in the server, ``seen`` in the loop.
+    """
     image = images.pgbackrest(cluster)
     tmp = mount("tmp", "/tmp")  # noqa: S108 - PGO's own path
     server = mount("pgbackrest-server", _SERVER, read_only=True)
@@ -211,7 +219,7 @@ def sidecars(
             "pgbackrest-config",
             image,
             scripts.command(scripts.RELOAD_PGBACKREST, "pgbackrest-config", _SERVER, _CONF),
-            [server, config, tmp],
+            [server, *seen, config, tmp],
             cluster,
         ),
     ]
@@ -244,7 +252,13 @@ def repo_host_set(cluster: Cluster, images: Images, *, replicas: int = 1) -> Ren
     folder = f"/pgbackrest/{cluster.repos[0]['name']}/log"
     pod: Obj = {
         "automountServiceAccountToken": cluster.release.repo_host_role,
-        "containers": sidecars(cluster, images, volumes, given.get("resources")),
+        "containers": sidecars(
+            cluster,
+            images,
+            volumes,
+            seen=volumes if cluster.release.repo_host_role else (),
+            resources=given.get("resources"),
+        ),
         "initContainers": [
             container(
                 "pgbackrest-log-dir",

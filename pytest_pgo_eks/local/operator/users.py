@@ -119,8 +119,7 @@ def user_sql(cluster: Cluster, verifiers: Mapping[str, str]) -> str:
             options = role_options(user.get("options") or "")
         statements.append(_create("ROLE %I LOGIN", "pg_roles WHERE rolname", user["name"]))
         password = _literal(verifiers[user["name"]])
-        words = " ".join(part for part in ("LOGIN", options) if part)
-        statements.append(f"ALTER ROLE {name} WITH {words} PASSWORD {password};")
+        statements.append(f"ALTER ROLE {name} WITH {options} PASSWORD {password};")
         statements += [
             f"GRANT ALL PRIVILEGES ON DATABASE {_identifier(database)} TO {name};"
             for database in user.get("databases") or []
