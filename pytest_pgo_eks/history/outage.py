@@ -63,6 +63,8 @@ class Outage:
     last_failure: int | None
     first_ack: int | None
     failures: int
+    estimate: tuple[int, int] = (0, 0)
+    """The likeliest begin and end, which assume that attempts take their usual time."""
 
     @property
     def lower_s(self) -> float:
@@ -73,9 +75,10 @@ class Outage:
         return (self.ended[1] - self.began[0]) / 1e9
 
     @property
-    def middle_s(self) -> float:
-        """The best single number: the middle of the interval."""
-        return (self.lower_s + self.upper_s) / 2
+    def estimate_s(self) -> float:
+        """The best single number, inside the interval: what to plot and to compare runs by."""
+        likely = (self.estimate[1] - self.estimate[0]) / 1e9
+        return min(max(likely, self.lower_s), self.upper_s)
 
     @property
     def over(self) -> bool:
@@ -183,6 +186,19 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
     else:
         begun_by = lasted_to = latest
     ordered = failures[np.argsort(invoke[failures], kind="stable")]
+    usual = int(np.median((done - invoke)[acknowledged])) if acknowledged.any() else healthy
+    # Begin: after the last acknowledgement, before the first attempt that was under way too long.
+    begin_to = latest
+    if len(witnesses):
+        begin_to = int(np.minimum(done[witnesses], invoke[witnesses] + usual).min())
+    begin_from = earliest if last is None else min(int(done[last]), begin_to)
+    # End: after the last attempt that failed began, before the first that was acknowledged did; if
+    # that one was held up through the outage, just before its answer.
+    end_to = latest
+    if first is not None:
+        held_up = done[first] - invoke[first] > healthy
+        end_to = int(done[first] - usual if held_up else invoke[first])
+    end_from = min(max(lasted_to, begin_to), end_to)
     return Outage(
         path=seen.path,
         session=SESSIONS[seen.session],
@@ -194,6 +210,7 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
         last_failure=int(index[ordered[-1]]) if len(ordered) else None,
         first_ack=None if first is None else int(index[first]),
         failures=len(ordered),
+        estimate=((begin_from + begin_to) // 2, (end_from + end_to) // 2),
     )
 
 

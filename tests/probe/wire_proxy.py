@@ -47,7 +47,8 @@ class Proxy:
         self._loop.close()
 
     def set_mode(self, mode: Mode) -> int:
-        """Switch and return the moment (ns) after which the new mode holds for everybody."""
+        """Switch and return the moment (ns): an outage begins before the first socket is touched
+        and ends when the last obstacle is gone."""
         return asyncio.run_coroutine_threadsafe(self._set(mode), self._loop).result(10)
 
     async def _listen(self) -> None:
@@ -68,6 +69,7 @@ class Proxy:
 
     async def _set(self, mode: Mode) -> int:
         self._mode = mode
+        began = time.monotonic_ns()
         if mode == "refuse":
             assert self._server is not None
             self._server.close()
@@ -83,7 +85,8 @@ class Proxy:
                 if getattr(writer, "starved", False):
                     writer.transport.abort()
             self._passing.set()
-        return time.monotonic_ns()
+            return time.monotonic_ns()
+        return began
 
     def outage(self, mode: Mode, length_s: float, pause: threading.Event) -> None:
         """Inject one outage of ``mode`` and note its truth."""
