@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_pgo_eks.gherkin.collector import FeatureFile
 
 SETTINGS = pytest.StashKey[Settings | None]()
+_WORKERS_SAY = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,6 +103,20 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from pytest_pgo_eks.session.versions import header
 
     return header(settings)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Remember what xdist's workers left out; all of them say the same."""
+    if line := getattr(node, "workeroutput", {}).get("pgo_line"):
+        node.config.stash[_WORKERS_SAY] = line
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if line := config.stash.get(_WORKERS_SAY, None):
+        terminalreporter.write_line(line)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> FeatureFile | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import _pytest
 import pytest
+import pytest_bdd
 from _pytest.pathlib import bestrelpath
 from pytest_bdd import scenario
 from pytest_bdd.exceptions import GherkinParseError
@@ -24,6 +27,7 @@ from pytest_pgo_eks.gherkin.audit import StepAudit, closure, sentences
 from pytest_pgo_eks.gherkin.source import Problem, problems
 
 SESSION_FIXTURES = ("pgo_cluster", "pgo_operator", "pgo_postgres")
+_MACHINERY = {Path(_pytest.__file__).parent, Path(pytest_bdd.__file__).parent}
 TEMPLATE = pytest.StashKey[ScenarioTemplate]()
 
 
@@ -88,6 +92,7 @@ class FeatureFile(pytest.Module):
             for item in self._genfunctions(name, wrapper):
                 item.stash[TEMPLATE] = template
                 item.reportinfo = _location(self, template, item.name)  # type: ignore[method-assign]
+                item._traceback_filter = _own_frames(item)  # type: ignore[method-assign] # noqa: SLF001
                 yield item
 
 
@@ -101,6 +106,18 @@ def _location(file: FeatureFile, template: ScenarioTemplate, name: str) -> Any:
     """Return a ``reportinfo`` that points at the scenario, not at pytest-bdd's wrapper."""
     place = (file.path, template.line_number - 1, f"{template.feature.name}: {name}")
     return lambda: place
+
+
+def _own_frames(item: pytest.Function) -> Any:
+    """Return a traceback filter that begins in the step, not in what called it."""
+    ordinary = item._traceback_filter  # noqa: SLF001 - so that --full-trace and --tb keep their meaning
+
+    def keep(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        found = ordinary(excinfo)
+        own = found.filter(lambda entry: Path(entry.path).parent not in _MACHINERY)
+        return own if own and not item.config.option.fulltrace else found
+
+    return keep
 
 
 def tag_levels(item: pytest.Item) -> list[set[str]]:

@@ -12,6 +12,8 @@ from pytest_pgo_eks.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+WORKER_LINE = "pgo_line"
+
 
 def uses_cluster(item: pytest.Item) -> bool:
     """Whether the item is a scenario of ours or a plain test that asks for one of our fixtures."""
@@ -70,6 +72,12 @@ class Selection:
                 "run; --pgo-level=4 runs everything"
             )
         return None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand the line to xdist's controller, which collects nothing itself."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[WORKER_LINE] = self.line()
 
     def pytest_report_collectionfinish(self) -> list[str]:
         line = self.line()

@@ -8,6 +8,7 @@ controller follows.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from io import UnsupportedOperation
 from pathlib import Path
@@ -26,23 +27,25 @@ _LOOK_S = 0.3
 class Console:
     """Prints whole lines to the user's terminal between pytest's own."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._reporter: TerminalReporter | None = config.pluginmanager.get_plugin(
-            "terminalreporter"
-        )
+    def __init__(self) -> None:
+        self._reporter: TerminalReporter | None = None
         self._out: TextIO | None = None
         self._own = False
         self._lock = threading.Lock()
-        self._live = False
-        self._quiet = config.option.verbose < 0
-        if self._reporter is not None:
-            file = self._reporter._tw._file  # noqa: SLF001 - the only way to the uncaptured stream
-            try:
-                self._out = os.fdopen(os.dup(file.fileno()), "w", encoding="utf-8", buffering=1)
-                self._own = True
-            except (UnsupportedOperation, OSError):
-                self._out = file
-            self._live = file.isatty()
+        # Asked at configuration, where pytest captures nothing yet.
+        self._live = sys.stdout.isatty()
+
+    def open(self, config: pytest.Config) -> None:
+        """Begin to print; call it at session start, when pytest's reporter is there and uncaptured."""
+        reporter = self._reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or config.option.verbose < -1:
+            return
+        file = reporter._tw._file  # noqa: SLF001 - the only way to the uncaptured stream
+        try:
+            self._out = os.fdopen(os.dup(file.fileno()), "w", encoding="utf-8", buffering=1)
+            self._own = True
+        except (UnsupportedOperation, OSError):
+            self._out = file
 
     def progress(self) -> Progress:
         """Return a Progress that shows its phases here."""
@@ -50,14 +53,14 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print ``text`` on lines of its own."""
-        if self._out is None or self._quiet:
+        if self._out is None:
             return
         with self._lock:
             self._out.write(self._fresh() + text + "\n")
             self._out.flush()
 
     def _redraw(self, text: str) -> None:
-        if self._out is None or self._quiet:
+        if self._out is None:
             return
         with self._lock:
             self._out.write(f"{self._fresh()}\r\x1b[K{text}")

@@ -43,7 +43,8 @@ class Controller:
         self._handle: ClusterHandle | None = None
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._console.open(session.config)
         self._obey_sigterm()
         run = self._run
         for line in ledger.sweep(run.settings, run.providers, run.progress):
@@ -69,7 +70,9 @@ class Controller:
         }
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self._parallel or not any(uses_cluster(item) for item in session.items):
+        if self._parallel or session.testsfailed:
+            return
+        if not any(uses_cluster(item) for item in session.items):
             return
         if self._run.settings.reuse is None:
             try:
