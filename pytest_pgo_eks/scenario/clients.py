@@ -1,0 +1,263 @@
+"""The clients of a scenario: they write while something happens, and remember every answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from pytest_pgo_eks.errors import BrokenHistory, Inconclusive, WaitTimeout
+from pytest_pgo_eks.findings import Finding, Number, Outcome
+from pytest_pgo_eks.history.history import OK, PACED, SCOUT, WRITE, History
+from pytest_pgo_eks.history.judge import judge
+from pytest_pgo_eks.history.matrix import Mode
+from pytest_pgo_eks.history.outage import Outage, outages
+from pytest_pgo_eks.kube.wait import eventually
+from pytest_pgo_eks.probe.control import Installed, Probe
+from pytest_pgo_eks.probe.plan import PathSpec
+from pytest_pgo_eks.scenario.targets import Targets
+
+PRIMARY = "the primary Service"
+POOLED = "PgBouncer"
+
+# Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
+# server about 6 ms of CPU, so a denser clock would load two cores more than the fault does.
+_WORKERS = 4
+_PACE_S = 0.02
+_SCOUT_EVERY_S = 0.05
+_FIRST_ACK_S = 20.0
+# An outage counts as over when writes have gone on for this long without another one.
+CALM_S = 3.0
+_LOOK_S = 0.5
+
+
+class Clients:
+    """Writers that run until they are stopped; afterwards their history can be judged.
+
+    The runner talks to them through exec only; every time in the history is of the probe's clock.
+    """
+
+    def __init__(self, installed: Installed, targets: Targets, mode: Mode, file: Path) -> None:
+        self.mode: Mode = mode
+        self.file = file
+        self._installed = installed
+        self._targets = targets
+        self._probe: Probe | None = None
+        self._history: History | None = None
+        self._disturbed: tuple[int, float] | None = None
+
+    def start(self) -> None:
+        """Make the tables, start writing, and return once a write was acknowledged.
+
+        :raises WaitTimeout: none was.
+        """
+        login = self._targets.from_secret()
+        self._installed.prepare(login)
+        paths = [
+            PathSpec(
+                PRIMARY,
+                login,
+                workers=_WORKERS,
+                pace_s=_PACE_S,
+                scout_every_s=_SCOUT_EVERY_S,
+                deadline_s=2.0,
+                scout_deadline_s=1.0,
+            )
+        ]
+        if self._targets.has_pgbouncer:
+            pooled = self._targets.from_secret(pooled=True)
+            paths.append(PathSpec(POOLED, pooled, workers=1, pace_s=0.1, deadline_s=2.0))
+        self._probe = self._installed.start(paths, self.file, settings={"mode": self.mode})
+        began = self.mark("clients are writing")
+        self._probe.wait_for_ack(PRIMARY, began, _FIRST_ACK_S)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths that are written through."""
+        return (PRIMARY, POOLED) if self._targets.has_pgbouncer else (PRIMARY,)
+
+    def mark(self, name: str) -> int:
+        """Stamp a moment; a mark that begins with ``fault begins`` starts the clock of budgets.
+
+        Returns nanoseconds of the probe's clock. A mark after the end is ignored.
+        """
+        if self._probe is None or self._history is not None:
+            return 0
+        at = self._probe.mark(name)
+        if name.startswith("fault begins"):
+            self._disturbed = (at, time.monotonic())
+        return at
+
+    def acknowledged_again(
+        self, within_s: float, paths: Iterable[str] | None = None
+    ) -> list[Finding]:
+        """Wait until writes go through again on ``paths`` (all that are written through).
+
+        The budget counts from the begin of the last fault to the *end* of the last outage behind
+        it. Returns as soon as an outage is over and writes went on for :data:`CALM_S`, or when the
+        budget is used up.
+
+        :raises Inconclusive: no fault was injected while the clients wrote.
+        """
+        if self._disturbed is None:
+            raise Inconclusive("no fault was injected while clients were writing")
+        since, at = self._disturbed
+        wanted = tuple(paths or self.paths)
+
+        def look() -> History:
+            return History.of(self._running().lines())
+
+        def settled(history: History) -> bool:
+            used_s = time.monotonic() - at
+            return used_s > within_s + CALM_S or all(_calm(history, path, since) for path in wanted)
+
+        history = eventually(
+            look,
+            accept=settled,
+            within_s=max(within_s + CALM_S + 5.0 - (time.monotonic() - at), 1.0),
+            what="writes to be acknowledged again",
+            successes=1,
+            poll_s=_LOOK_S,
+            show=lambda seen: f"{len(seen.ops)} operations",
+        )
+        return [_in_time(history, path, since, within_s) for path in wanted]
+
+    def nothing_acknowledged(self, for_s: float) -> Finding:
+        """Watch that no write *begun* from now on is acknowledged for ``for_s`` seconds.
+
+        :raises Inconclusive: the clients did not try.
+        """
+        probe = self._running()
+        since = self.mark("from here on nothing may be acknowledged")
+        rule = "strict-mode-blocks"
+        try:
+            at = probe.wait_for_ack(PRIMARY, since, for_s)
+        except WaitTimeout:
+            seen = History.of(probe.lines())
+            tried = int((seen.ops.invoke > since).sum()) if len(seen.ops) else 0
+            if not tried:
+                raise Inconclusive("no client tried to write in that time") from None
+            sentence = f"no write begun in {for_s:g} s was acknowledged; {tried} were tried"
+            return Finding(rule, "holds", sentence, {"for_s": for_s, "tried": tried})
+        after_s = (at - since) / 1e9
+        return Finding(
+            rule,
+            "violated",
+            f"a write was acknowledged after {after_s:.3f} s",
+            {"after_s": after_s},
+        )
+
+    def finish(self, pods: Collection[str]) -> History:
+        """Stop writing, read back what is there on every pod, and return the history.
+
+        :raises BrokenHistory: the history has a hole.
+        :raises Inconclusive: no server could be read back.
+        """
+        if self._history is not None:
+            return self._history
+        probe = self._running()
+        probe.quiet()
+        failed = []
+        for pod in pods:
+            try:
+                probe.read_back(pod, self._targets.instance(pod))
+            except Inconclusive as error:
+                failed.append(f"{pod}: {error}")
+        if len(failed) == len(pods):
+            raise Inconclusive(f"no server could be read back: {'; '.join(failed)}")
+        probe.stop()
+        self._history = History.load(self.file)
+        if not self._history.is_complete:
+            raise BrokenHistory(f"{self.file} has a hole: operations began that left no record")
+        return self._history
+
+    def judged(self, pods: Collection[str]) -> list[Finding]:
+        """Finish and judge everything that the declared replication mode promises."""
+        return judge(self.finish(pods), self.mode)
+
+    def stop(self) -> None:
+        """Stop writing, whatever happened; a history that cannot be finished stays as a part."""
+        if self._probe is not None and self._history is None:
+            self._probe.stop()
+
+    def _running(self) -> Probe:
+        if self._probe is None:
+            raise Inconclusive("no clients are writing")
+        return self._probe
+
+
+def named(findings: Sequence[Finding], *rules: str) -> list[Finding]:
+    """Return the findings of these rules.
+
+    :raises Inconclusive: a rule was not judged at all.
+    """
+    missing = set(rules) - {finding.rule for finding in findings}
+    if missing:
+        raise Inconclusive(f"not judged: {', '.join(sorted(missing))}")
+    return [finding for finding in findings if finding.rule in rules]
+
+
+def _seen(history: History, path: str, since: int) -> list[Outage]:
+    """Return the outages of a path that touch the time after ``since``, all kinds of sessions."""
+    found: list[Outage] = []
+    for session in (SCOUT, PACED):
+        try:
+            found += outages(history, path, session=session)
+        except BrokenHistory:
+            continue  # that kind of session does not run on this path
+    return [outage for outage in found if outage.ended[1] >= since]
+
+
+def _calm(history: History, path: str, since: int) -> bool:
+    """Say whether an outage came after ``since``, ended, and writes went on for a while."""
+    found = _seen(history, path, since)
+    if not found or not all(outage.over for outage in found):
+        return False
+    ended = max(outage.ended[1] for outage in found)
+    return _last_ack(history, path) - ended >= CALM_S * 1e9
+
+
+def _last_ack(history: History, path: str) -> int:
+    ops = history.ops
+    here = (ops.path == history.path_number(path)) & (ops.kind == WRITE) & (ops.outcome == OK)
+    return int(ops.done[here].max()) if here.any() else 0
+
+
+def _in_time(history: History, path: str, since: int, within_s: float) -> Finding:
+    """Judge when the last outage behind ``since`` ended, as an interval."""
+    rule = "acknowledged-again-in-time"
+    found = _seen(history, path, since)
+    if not found:
+        if _last_ack(history, path) <= since:
+            sentence = f"no write through {path} was acknowledged after the fault"
+            return Finding(rule, "violated", sentence, {"budget_s": within_s})
+        sentence = f"writes through {path} were not interrupted"
+        return Finding(rule, "holds", sentence, {"budget_s": within_s, "upper_s": 0.0})
+    last = max(found, key=lambda outage: outage.ended[1])
+    lower_s = max(0.0, (last.ended[0] - since) / 1e9)
+    upper_s = (last.ended[1] - since) / 1e9
+    numbers: dict[str, Number] = {
+        "budget_s": within_s,
+        "lower_s": round(lower_s, 3),
+        "upper_s": round(upper_s, 3),
+        "outage_lower_s": round(last.lower_s, 3),
+        "outage_upper_s": round(last.upper_s, 3),
+        "outages": len(found),
+    }
+    who = {"scout": "new sessions", "paced": "reconnecting clients", "pinned": "a pinned session"}
+    proof = last.operations(history)
+    where = f"writes of {who[last.session]} through {path}"
+    span = f"{lower_s:.2f} to {upper_s:.2f} s after the fault"
+    outcome: Outcome
+    if not last.over:
+        told = f"{where} were not acknowledged again in {upper_s:.2f} s"
+        outcome = "violated" if upper_s > within_s else "unknown"
+    elif upper_s <= within_s:
+        told, outcome = f"{where} were acknowledged again {span}", "holds"
+    elif lower_s > within_s:
+        told = f"{where} were acknowledged again only {span}, allowed were {within_s:g} s"
+        outcome = "violated"
+    else:
+        told = f"{where} were acknowledged again {span}, which cannot decide about {within_s:g} s"
+        outcome = "unknown"
+    return Finding(rule, outcome, told, numbers, proof)
