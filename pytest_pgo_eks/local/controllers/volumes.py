@@ -55,6 +55,10 @@ class Volumes:
             await self._context.set_status(PERSISTENT_VOLUME, volume, status)
             volume = self._volumes.get(name) or volume
         deleting = volume["metadata"].get("deletionTimestamp")
+        known = volume["metadata"].get("finalizers") or []
+        if not deleting and VOLUME_FINALIZER not in known:
+            patch = {"metadata": {"finalizers": [*known, VOLUME_FINALIZER]}}
+            volume = await self._context.patch(PERSISTENT_VOLUME, volume, patch)
         ours = annotations_of(volume).get(PROVISIONED_BY) == self._context.config.provisioner
         policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain")
         if phase == "Released" and policy == "Delete" and ours:
