@@ -63,6 +63,9 @@ class Manager:
     def forget(self, key: Key) -> None:
         """Let the worker of a cluster that is gone end."""
         self._news.pop(key, None)
+        worker = self._workers.pop(key, None)
+        if worker is not None and worker is not asyncio.current_task():
+            worker.cancel()
 
     async def stop(self) -> None:
         workers = list(self._workers.values())
@@ -97,7 +100,8 @@ class Manager:
                     took = time.monotonic() - started
                     log("reconciled cluster", cluster="/".join(key), seconds=f"{took:.3f}")
         finally:
-            self._workers.pop(key, None)
+            if self._workers.get(key) is asyncio.current_task():
+                del self._workers[key]
 
 
 def retry_s(failures: int) -> float:
