@@ -1,0 +1,202 @@
+"""What a container sees: the arguments with which bubblewrap builds its root file system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_pgo_eks.local.kubelet.images import USERS, Image, User
+
+# What an image of a small distribution has in /etc, as far as programs read it. The host's
+# configuration of PostgreSQL, PgBouncer and pgBackRest is not among it: PGO mounts its own.
+_ETC = (
+    "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "crypto-policies",
+    "debian_version", "gai.conf", "gss", "host.conf", "inputrc", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "locale.alias", "lsb-release", "mime.types", "networks", "os-release", "pki",
+    "profile", "protocols", "redhat-release", "rpc", "services", "shells", "ssl", "system-release",
+    "terminfo",
+)  # fmt: skip
+NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
+_PRELOADED = "/usr/lib64/libnss_wrapper.so"
+# A real /usr/lib64 of a Fedora-like host is full of libraries and is shown as it is.
+_FEW_LINKS = 16
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A volume's place in a container: a file or directory of the host at an absolute path."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that decides what one container sees.
+
+    ``etc`` holds host files by their names in ``/etc``; ``scripts`` by their absolute paths.
+    """
+
+    image: Image
+    mounts: tuple[Mount, ...]
+    etc: dict[str, Path]
+    scripts: dict[str, Path]
+    termination_log: tuple[Path, str]
+    read_only_root: bool
+    workdir: str
+    home: str
+    proc: bool = True
+
+    def arguments(self) -> list[str]:
+        """Return bubblewrap's arguments for the file system, in the order it must apply them."""
+        taken = {mount.target.rstrip("/") for mount in self.mounts}
+        args = [*_programs(), *_prefixes(self.image.prefixes), *self._etc()]
+        args += ["--proc", "/proc"] if self.proc else []
+        args += ["--dev", "/dev"]
+        for path in ("/run", "/var/lib", "/var/run", "/home", "/opt", "/mnt"):
+            args += ["--dir", path]
+        for path in ("/tmp", "/var/tmp"):  # noqa: S108 - a path inside the container
+            if path not in taken:
+                args += ["--perms", "1777", "--tmpfs", path]
+        if self.home not in {"/", "/nonexistent"}:
+            args += ["--perms", "0700", "--dir", self.home]
+        for target, source in self.scripts.items():
+            args += ["--ro-bind", str(source), target]
+        # A parent first, so that a mount inside another is not hidden by it.
+        for mount in sorted(self.mounts, key=lambda mount: mount.target.rstrip("/").count("/")):
+            args += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
+        log, where = self.termination_log
+        args += ["--bind", str(log), where]
+        if self._must_make(self.workdir):
+            args += ["--dir", self.workdir]
+        if self.read_only_root:
+            args += ["--remount-ro", "/"]
+        return [*args, "--chdir", self.workdir]
+
+    def _etc(self) -> list[str]:
+        args = []
+        for name in _ETC:
+            source = Path("/etc", name)
+            if name not in self.etc and source.exists():
+                args += ["--ro-bind", str(source), f"/etc/{name}"]
+        for name, file in self.etc.items():
+            args += ["--ro-bind", str(file), f"/etc/{name}"]
+        return args
+
+    def _must_make(self, workdir: str) -> bool:
+        # As containerd does, but only where there is no host directory that we must not touch.
+        seen = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev", "/tmp")
+        below = [*seen, *(mount.target for mount in self.mounts), *map(str, self.image.prefixes)]
+        inside = any(Path(workdir).is_relative_to(path) for path in below)
+        return workdir != "/" and not inside
+
+
+def _programs() -> list[str]:
+    args: list[str] = []
+    for child in sorted(Path("/usr").iterdir()):
+        args += _show(child)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        args += _show(Path("/", name))
+    return args
+
+
+def _show(path: Path) -> list[str]:
+    if path.is_symlink():
+        return ["--symlink", str(path.readlink()), str(path)]
+    if not path.is_dir():
+        return []
+    if path == Path("/usr/lib64"):
+        return _lib64(path)
+    return ["--ro-bind", str(path), str(path)]
+
+
+def _lib64(path: Path) -> list[str]:
+    """Show ``/usr/lib64`` with the library that PGO has preloaded into every process.
+
+    Debian keeps the library elsewhere, and without it the loader complains on the standard error
+    of every program. ``/etc/passwd`` knows UID 26 here, so a library of glibc that does nothing
+    stands in for it where it is not installed.
+    """
+    links = sorted(path.iterdir())
+    if len(links) > _FEW_LINKS or not all(link.is_symlink() for link in links):
+        return ["--ro-bind", str(path), str(path)]
+    args = [arg for link in links for arg in ("--symlink", str(link.readlink()), str(link))]
+    harmless = ("libnss_wrapper.so", "libpthread.so.0", "libdl.so.2", "libc.so.6")
+    found = (
+        library
+        for name in harmless
+        for library in (*Path("/usr/lib").glob(f"*-linux-gnu/{name}"), Path("/usr/lib", name))
+        if library.exists()
+    )
+    library = next(found, None)
+    known = any(str(link) == _PRELOADED for link in links)
+    return args if library is None or known else [*args, "--symlink", str(library), _PRELOADED]
+
+
+def _prefixes(prefixes: Iterable[Path]) -> list[str]:
+    return [arg for path in prefixes for arg in ("--ro-bind", str(path), str(path))]
+
+
+def passwd(uid: int, gid: int) -> tuple[str, str, str]:
+    """Return ``/etc/passwd``, ``/etc/group`` and the home of ``uid``, which is always known."""
+    users = list(USERS)
+    me = next((user for user in users if user.uid == uid), None)
+    if me is None:
+        me = User("user", uid, gid, "/")
+        users.append(me)
+    lines = (f"{u.name}:x:{u.uid}:{u.gid}:{u.name}:{u.home}:/bin/bash\n" for u in users)
+    groups = {u.gid: u.name for u in users}
+    groups.setdefault(gid, "group")
+    return "".join(lines), "".join(f"{n}:x:{g}:\n" for g, n in sorted(groups.items())), me.home
+
+
+def search_path(image: Image) -> str:
+    return os.pathsep.join(image.path)
+
+
+def hosts(hostname: str, ip: str, subdomain: str, namespace: str, aliases: Sequence[object]) -> str:
+    """Return ``/etc/hosts`` as a kubelet writes it."""
+    full = f"{hostname}.{subdomain}.{namespace}.svc.cluster.local\t" if subdomain else ""
+    lines = [
+        "# Kubernetes-managed hosts file.",
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+        f"{ip}\t{full}{hostname}",
+    ]
+    if aliases:
+        lines += ["", "# Entries added by HostAliases."]
+    for alias in aliases:
+        if isinstance(alias, dict):
+            names = "\t".join(alias.get("hostnames") or [])
+            lines.append(f"{alias['ip']}\t{names}")
+    return "\n".join(lines) + "\n"
+
+
+def resolv_conf(namespace: str, spec: dict[str, object], dns_ip: str) -> str:
+    """Return ``/etc/resolv.conf`` for a pod's dnsPolicy and dnsConfig.
+
+    ``Default`` means the node's own resolver, which here is the cluster's without its domains:
+    nothing in this network leads further.
+    """
+    policy = spec.get("dnsPolicy") or "ClusterFirst"
+    servers: list[str] = [] if policy == "None" else [dns_ip]
+    search: list[str] = []
+    options: list[str] = []
+    if str(policy).startswith("ClusterFirst"):
+        search = [f"{namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+        options = ["ndots:5"]
+    config = spec.get("dnsConfig")
+    if isinstance(config, dict):
+        servers += [s for s in config.get("nameservers") or [] if s not in servers]
+        search += [s for s in config.get("searches") or [] if s not in search]
+        for option in config.get("options") or []:
+            name, value = option["name"], option.get("value")
+            options = [o for o in options if o.partition(":")[0] != name]
+            options.append(f"{name}:{value}" if value is not None else name)
+    lines = [f"search {' '.join(search)}"] if search else []
+    lines += [f"nameserver {server}" for server in servers]
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
