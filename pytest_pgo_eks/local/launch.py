@@ -51,6 +51,8 @@ class Request:
     postgres_version: int | None = None
     operator: bool = True
     operator_version: str | None = None
+    # The module that puts the cluster together.
+    assembly: str = "pytest_pgo_eks.local.assembly"
 
 
 def start(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def _start(
         "operator": request.operator,
         "operator_version": request.operator_version,
         "postgres_version": request.postgres_version,
+        "assembly": request.assembly,
     }
     with ours, open(request.state.log_file, "ab") as log:  # noqa: PTH123 - binary append
         process = subprocess.Popen(
