@@ -22,7 +22,7 @@ def quantity(text: str | float | None) -> Decimal:
     if text is None:
         return Decimal(0)
     found = str(text).strip()
-    number = found.rstrip("numkMGTPEi")
+    number = found.rstrip("numkKMGTPEi")
     suffix = found[len(number) :]
     try:
         return Decimal(number) * _SUFFIXES[suffix]
