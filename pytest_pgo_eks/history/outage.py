@@ -130,6 +130,7 @@ def outages(
         invoke=ops.invoke[index],
         done=ops.done[index],
         acknowledged=(ops.outcome[index] == OK) & (ops.kind[index] != CONNECT),
+        run_end=int(ops.done.max()),
     )
     return [_bounded(seen, gap) for gap in _gaps(seen, int(min_s * 1e9))]
 
@@ -145,12 +146,13 @@ class _Attempts:
     invoke: Column
     done: Column
     acknowledged: Mask
+    run_end: int
+    """A session that fell silent is silent until here: a pinned one leaves no further record."""
 
 
 def _gaps(seen: _Attempts, min_ns: int) -> list[tuple[int | None, int | None]]:
     """Return (last ack, first ack) around every silence, as positions in the given columns."""
     invoke, done, acknowledged = seen.invoke, seen.done, seen.acknowledged
-    run_end = int(done.max())
     acks = np.flatnonzero(acknowledged)
     if not len(acks):
         return [(None, None)]
@@ -161,7 +163,7 @@ def _gaps(seen: _Attempts, min_ns: int) -> list[tuple[int | None, int | None]]:
     ]
     if done[acks[0]] - invoke.min() >= min_ns and np.any(~acknowledged & (done <= done[acks[0]])):
         found.insert(0, (None, int(acks[0])))
-    if run_end - done[acks[-1]] >= min_ns:
+    if seen.run_end - done[acks[-1]] >= min_ns:
         found.append((int(acks[-1]), None))
     return found
 
@@ -174,7 +176,7 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
     if last is not None:
         before = acknowledged & (done <= done[last])
         earliest = int(invoke[before].max())
-    latest = int(done.max()) if first is None else int(done[first])
+    latest = seen.run_end if first is None else int(done[first])
     inside = (invoke >= earliest) & (invoke < latest)
     # An attempt that was acknowledged late proves the same as one that failed: it was held up.
     held = acknowledged & (done - invoke > healthy) & (done >= latest)
@@ -185,6 +187,8 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
         lasted_to = int(invoke[witnesses].max())
     else:
         begun_by = lasted_to = latest
+    if seen.session == PINNED and first is None and len(failures):
+        lasted_to = latest  # it is never opened again, so it stays lost
     ordered = failures[np.argsort(invoke[failures], kind="stable")]
     usual = int(np.median((done - invoke)[acknowledged])) if acknowledged.any() else healthy
     # Begin: after the last acknowledgement, before the first attempt that was under way too long.
