@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from pytest_pgo_eks import fixtures, newhooks
 from pytest_pgo_eks.errors import UsageProblem
-from pytest_pgo_eks.settings import OPTIONS, PROVIDERS, Settings, resolve
+from pytest_pgo_eks.settings import OPTIONS, PROVIDERS, Kind, Settings, resolve
 
 if TYPE_CHECKING:
     from pytest_pgo_eks.clusters.base import Provider
     from pytest_pgo_eks.gherkin.collector import FeatureFile
 
 SETTINGS = pytest.StashKey[Settings | None]()
+# So that pyproject.toml may hold true, 2 and 1.5, and an ini file the same words.
+_INI_TYPES: dict[Kind, Literal["string", "bool", "int", "float"]] = {
+    "text": "string",
+    "path": "string",
+    "flag": "bool",
+    "whole": "int",
+    "number": "float",
+}
 _WORKERS_SAY = pytest.StashKey[str]()
 
 
@@ -30,7 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         given: dict[str, Any] = {"dest": option.ini, "default": None, "help": option.help}
         given |= {"action": "store_true"} if option.kind == "flag" else {"metavar": option.metavar}
         group.addoption(option.flag, **given)
-        parser.addini(option.ini, f"default of {option.flag}: {option.help}", default=None)
+        parser.addini(
+            option.ini,
+            f"default of {option.flag}: {option.help}",
+            type=_INI_TYPES[option.kind],
+            default=None,
+        )
     group.addoption(
         "--pgo-steps",
         action="store_true",
@@ -75,15 +88,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _settings(config: pytest.Config, added: list[Provider]) -> Settings | None:
     command_line = {option.ini: getattr(config.option, option.ini, None) for option in OPTIONS}
-    ini: dict[str, Any] = {}
-    for option in OPTIONS:
-        try:
-            ini[option.ini] = config.getini(option.ini)
-        except (TypeError, ValueError) as error:
-            # A pyproject.toml table may hold a number where pytest wants text.
-            raise UsageProblem(f"ini option {option.ini}: {error}") from None
+    ini = {option.ini: _ini(config, option.ini) for option in OPTIONS}
     names = [*PROVIDERS, *(provider.name for provider in added)]
     return resolve(command_line, os.environ, ini, names)
+
+
+def _ini(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        raise UsageProblem(f"ini option {name}: {error}") from None
 
 
 def _configure_run(config: pytest.Config, settings: Settings, added: list[Provider]) -> None:

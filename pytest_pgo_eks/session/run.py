@@ -143,9 +143,7 @@ def run_directory(settings: Settings) -> Path:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            if settings.report_dir.is_dir():
-                continue
-            raise _unwritable(settings, "it is a file") from None
+            continue
         except OSError as error:
             raise _unwritable(settings, error.strerror or str(error)) from None
         return path
