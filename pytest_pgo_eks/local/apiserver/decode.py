@@ -75,7 +75,7 @@ class Decoder:
                 self.unknown.append(f"{path}.{name}".lstrip("."))
             elif inner is not None:
                 taken = self._value(inner, known, f"{path}.{name}")
-                if taken or known.form in {"scalar", "struct"}:
+                if taken or (known.form in {"scalar", "struct"} and not _left_out(taken, kind, name)):
                     found[name] = taken
         return found
 
@@ -143,6 +143,10 @@ class Decoder:
             raise self._bad(f'parsing time "{value}": cannot parse "" as "Z07:00"')
         when = when.astimezone(datetime.UTC)
         return f"{when:%Y-%m-%dT%H:%M:%S.%fZ}" if micro else f"{when:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _left_out(value: Any, kind: Type, name: str) -> bool:
+    return name in kind.zero and value in ("", 0, None) and not isinstance(value, dict)
 
 
 def _named(kind: Type) -> str:

@@ -96,11 +96,29 @@ class _Components:
         return dict(_SCALARS[kind.name])
 
     def _struct(self, kind: Type) -> Obj:
-        properties = {name: self._value(inner) for name, inner in sorted(kind.fields.items())}
+        properties = {
+            name: self._value(inner) | _merging(inner) for name, inner in sorted(kind.fields.items())
+        }
         found: Obj = {"type": "object", "properties": properties}
         if kind.required:
             found["required"] = sorted(kind.required)
         return found
+
+
+def _merging(kind: Type) -> Obj:
+    """Say how kubectl computes a strategic-merge patch of a list, and what server-side apply does."""
+    if kind.rules is not None or kind.form != "list":
+        return {}
+    if kind.is_set:
+        return {"x-kubernetes-list-type": "set", "x-kubernetes-patch-strategy": "merge"}
+    if not kind.keys:
+        return {"x-kubernetes-list-type": "atomic"}
+    return {
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": list(kind.keys),
+        "x-kubernetes-patch-merge-key": kind.keys[0],
+        "x-kubernetes-patch-strategy": "merge,retainKeys" if kind.item.retain_keys else "merge",
+    }
 
 
 def _gvk(resource: Resource) -> Obj:
@@ -163,7 +181,6 @@ def _operation(resource: Resource, action: str, schema: Obj, *, v3: bool) -> Obj
     if v3 and action in {"put", "post"}:
         found["requestBody"] = {"content": {"*/*": {"schema": schema}}}
     elif v3 and action == "patch":
-        # Without strategic merge: kubectl then takes the merge keys of its own types.
         kinds = [one for one in _PATCHES if not (resource.custom and "strategic" in one)]
         found["requestBody"] = {"content": {one: {"schema": {"type": "object"}} for one in kinds}}
     if not v3:

@@ -22,6 +22,7 @@ class Type:
 
     ``keys`` make a list a map of objects; ``is_set`` makes it a set of scalars; any other list is
     replaced as a whole, as is a struct or map that is ``atomic``. ``open`` keeps unknown fields.
+    ``zero`` names the fields whose zero value is left out, ``numbers`` those that protobuf has.
     ``rules`` is the structural schema of a custom resource's value, for validation.
     """
 
@@ -29,6 +30,8 @@ class Type:
     name: str = ""
     fields: dict[str, Type] = field(default_factory=dict)
     required: set[str] = field(default_factory=set)
+    zero: set[str] = field(default_factory=set)
+    numbers: dict[int, Any] = field(default_factory=dict)
     element: Type | None = None
     atomic: bool = False
     keys: tuple[str, ...] = ()
@@ -57,7 +60,7 @@ _SCALARS = {
     name: Type("scalar", name)
     for name in ("str", "int", "num", "bool", "bytes", "time", "microtime", "qty", "intstr")
 } | {"any": ANY}
-_FIELD = re.compile(r"([^=!]+)(!?)=([^@~&]+)(?:(@)([^~&]*))?([~&]*)$")
+_FIELD = re.compile(r"([^=!?#]+)(?:#([\d.]+))?([!?]*)=([^@~&]+)(?:(@)([^~&]*))?([~&]*)$")
 
 
 @cache
@@ -81,11 +84,21 @@ def builtin(name: str) -> Type:
             match = _FIELD.match(text)
             if match is None:
                 raise ValueError(f"schema.txt: {name}: {text}")
-            called, must, kind, keyed, keys, marks = match.groups()
+            called, number, flags, kind, keyed, keys, marks = match.groups()
             found.fields[called] = _field(kind, keyed is not None, keys, marks)
-            if must:
+            if "!" in flags:
                 found.required.add(called)
+            if "?" in flags:
+                found.zero.add(called)
+            if number:
+                _number(found.numbers, [int(part) for part in number.split(".")], called)
     return found
+
+
+def _number(numbers: dict[int, Any], path: list[int], called: str) -> None:
+    for part in path[:-1]:
+        numbers = numbers.setdefault(part, {})
+    numbers[path[-1]] = called
 
 
 def names() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from pytest_pgo_eks.local.apiserver import bootstrap, definitions, problems, reading
+from pytest_pgo_eks.local.apiserver import bootstrap, definitions, problems, protobuf, reading
 from pytest_pgo_eks.local.apiserver.admission import Allocators
 from pytest_pgo_eks.local.apiserver.authentication import Authenticator, Identity
 from pytest_pgo_eks.local.apiserver.authorization import MASTERS, Attributes, Authorizer
@@ -34,7 +34,7 @@ from pytest_pgo_eks.local.objects import Obj
 _log = logging.getLogger(__name__)
 _JSON = "application/json"
 _BODY_LIMIT = 8 * 1024 * 1024
-_TYPES = ("application/json", "application/yaml")
+_TYPES = ("application/json", "application/yaml", protobuf.CONTENT_TYPE)
 _REVIEWS = {"authentication.k8s.io", "authorization.k8s.io"}
 _CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
 _EVENTS_S = 3600.0
@@ -384,7 +384,9 @@ async def _body(request: web.BaseRequest) -> tuple[Any, str]:
         raise Problem(413, "RequestEntityTooLarge", "Request entity too large: limit is 8388608")
     if not data:
         return None, content_type
-    if "protobuf" in content_type or "cbor" in content_type:
+    if content_type == protobuf.CONTENT_TYPE:
+        return protobuf.decode(data), content_type
+    if "cbor" in content_type:
         raise problems.unsupported_media_type(content_type, _TYPES)
     if "yaml" in content_type and data.lstrip()[:1] != b"{":
         try:
