@@ -20,6 +20,7 @@ from pytest_pgo_eks.local import pki
 from pytest_pgo_eks.local.apiclient import ApiClient, Cache
 from pytest_pgo_eks.local.apiserver import ApiServer, Identity
 from pytest_pgo_eks.local.controllers import ControllerConfig, run_controllers
+from pytest_pgo_eks.local.faults_api import PREFIX, FaultsApi
 from pytest_pgo_eks.local.kubelet import Kubelet
 from pytest_pgo_eks.local.network import (
     API_PORT,
@@ -29,12 +30,14 @@ from pytest_pgo_eks.local.network import (
     Network,
     three_zones,
 )
+from pytest_pgo_eks.local.network.faults import Faults
 from pytest_pgo_eks.local.objects import DEPLOYMENT, NODE, Kind, Obj
 from pytest_pgo_eks.local.state import write
 from pytest_pgo_eks.local.supervisor import Broken, Cluster
 
 _READY_S = 60.0
 STORAGE_CLASS = "standin-local"
+CAPABILITIES = frozenset({"zones", "network-policy", "node-drain", "volume-expansion"})
 
 
 async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
@@ -118,6 +121,9 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
         await kubelet.start()
         parts.push_async_callback(kubelet.stop)
         await _until_ready(admin, NODE, len(nodes), _node_ready)
+    faults = Faults(network, lose=kubelet.lose, restore=kubelet.restore)
+    await faults.start()
+    server.extensions[PREFIX] = FaultsApi(faults).handle
     version = None
     if order.operator:
         version = await _operator(cluster, admin)
@@ -126,15 +132,10 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
         "state_dir": str(state.path),
         "kubeconfig": str(state.kubeconfig),
         "kubernetes_version": (await admin.request("GET", "/version"))["gitVersion"],
-        "capabilities": sorted(CAPABILITIES),
+        "capabilities": sorted(CAPABILITIES | faults.capabilities),
         "operator_version": version,
     }
     cluster.ready(answer)
-
-
-CAPABILITIES = frozenset(
-    {"zones", "network-policy", "node-drain", "volume-expansion", "several-nodes"}
-)
 
 
 async def _operator(cluster: Cluster, admin: ApiClient) -> str:

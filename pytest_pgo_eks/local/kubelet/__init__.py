@@ -48,8 +48,9 @@ class Kubelet:
         self._settings = settings or Settings()
         self._home: Home | None = None
         self._users = Users()
-        self._servers: list[StreamingServer] = []
-        self.agents: list[NodeAgent] = []
+        self._attachments = Attachments()
+        self._probe_tls = unverified_tls()
+        self._running: dict[str, tuple[NodeAgent, StreamingServer]] = {}
 
     async def start(self) -> None:
         """Serve the kubelets' own API, register the nodes, and begin to run pods.
@@ -58,34 +59,49 @@ class Kubelet:
         """
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home = Home()
-        attachments = Attachments()
-        probe_tls = unverified_tls()
-        for node in self._nodes:
-            agent = NodeAgent(
-                node=node,
-                client=self._client_factory(node.name),
-                network=self._network,
-                home=self._home,
-                users=self._users,
-                attachments=attachments,
-                probe_tls=probe_tls,
-                state=self._state,
-                settings=self._settings,
-            )
-            self.agents.append(agent)
-            server = StreamingServer(agent, self._tls, self._token)
-            self._servers.append(server)
-            await server.start()
-        await asyncio.gather(*(agent.start() for agent in self.agents))
+        await asyncio.gather(*(self._begin(node) for node in self._nodes))
+
+    async def _begin(self, node: NodeLike) -> None:
+        assert self._home
+        agent = NodeAgent(
+            node=node,
+            client=self._client_factory(node.name),
+            network=self._network,
+            home=self._home,
+            users=self._users,
+            attachments=self._attachments,
+            probe_tls=self._probe_tls,
+            state=self._state,
+            settings=self._settings,
+        )
+        server = StreamingServer(agent, self._tls, self._token)
+        await server.start()
+        self._running[node.name] = (agent, server)
+        await agent.start()
+
+    @property
+    def agents(self) -> list[NodeAgent]:
+        return [agent for agent, _ in self._running.values()]
+
+    async def lose(self, node: str) -> None:
+        """Kill everything on a node at once, as a power failure does. Nothing reaches the API.
+
+        Cut the node off first, or its dying connections say goodbye. Idempotent.
+        """
+        agent, server = self._running.pop(node, (None, None))
+        if agent and server:
+            await agent.stop()
+            with contextlib.suppress(OSError):
+                await server.stop()
+
+    async def restore(self, node: str) -> None:
+        """Start a lost node again: it finds in the API what it has to run. Idempotent."""
+        if node not in self._running:
+            await self._begin(next(n for n in self._nodes if n.name == node))
 
     async def stop(self) -> None:
         """Kill every pod and close everything. Idempotent."""
-        await asyncio.gather(*(agent.stop() for agent in self.agents))
-        self.agents.clear()
-        for server in self._servers:
-            with contextlib.suppress(OSError):
-                await server.stop()
-        self._servers.clear()
+        await asyncio.gather(*(self.lose(node) for node in tuple(self._running)))
         await self._users.close()
         if self._home:
             self._home.close()
