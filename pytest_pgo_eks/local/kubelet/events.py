@@ -18,6 +18,16 @@ _REMEMBERED = 4096
 _QUEUED = 1000
 
 
+@dataclass(frozen=True)
+class _Entry:
+    about: Obj
+    kind: str
+    reason: str
+    message: str
+    path: str
+    at: float
+
+
 @dataclass
 class _Seen:
     name: str
@@ -37,7 +47,7 @@ class Recorder:
     def __init__(self, client: ApiClient, node: str) -> None:
         self._client = client
         self._node = node
-        self._queue: asyncio.Queue[tuple[Obj, str, str, str, str, float]] = asyncio.Queue(_QUEUED)
+        self._queue: asyncio.Queue[_Entry] = asyncio.Queue(_QUEUED)
         self._seen: OrderedDict[tuple[str, ...], _Seen] = OrderedDict()
         self._budgets: dict[str, _Budget] = {}
 
@@ -47,7 +57,8 @@ class Recorder:
         """Queue an Event. One that finds the queue full is dropped, as the kubelet's are."""
         if self._affordable(about["metadata"]["uid"]):
             kind = "Warning" if warning else "Normal"
-            entry = (about, kind, reason, message, container, time.time())
+            path = f"spec.{container}" if container else ""
+            entry = _Entry(about, kind, reason, message, path, time.time())
             if not self._queue.full():
                 self._queue.put_nowait(entry)
 
@@ -58,9 +69,9 @@ class Recorder:
     async def run(self) -> None:
         """Write until cancelled. An Event that the API server refuses is lost, nothing more."""
         while True:
-            about, kind, reason, message, container, at = await self._queue.get()
+            entry = await self._queue.get()
             try:
-                await self._write(about, kind, reason, message, container, at)
+                await self._write(entry)
             except ApiError:
                 continue
 
@@ -74,13 +85,11 @@ class Recorder:
         budget.left -= 1
         return True
 
-    async def _write(
-        self, about: Obj, kind: str, reason: str, message: str, container: str, at: float
-    ) -> None:
+    async def _write(self, entry: _Entry) -> None:
+        about, at = entry.about, entry.at
         metadata = about["metadata"]
         namespace = metadata.get("namespace") or "default"
-        path = f"spec.{container}" if container else ""
-        key = (metadata["uid"], kind, reason, message, path)
+        key = (metadata["uid"], entry.kind, entry.reason, entry.message, entry.path)
         seen = self._seen.get(key)
         if seen:
             seen.count += 1
@@ -100,7 +109,7 @@ class Recorder:
             "namespace": metadata.get("namespace"),
             "uid": metadata["uid"],
             "resourceVersion": metadata.get("resourceVersion"),
-            "fieldPath": path,
+            "fieldPath": entry.path,
         }
         count = seen.count if seen else 1
         first = seen.first if seen else at
@@ -109,9 +118,9 @@ class Recorder:
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
             "involvedObject": {k: v for k, v in involved.items() if v},
-            "reason": reason,
-            "message": message,
-            "type": kind,
+            "reason": entry.reason,
+            "message": entry.message,
+            "type": entry.kind,
             "count": count,
             "firstTimestamp": moment(first),
             "lastTimestamp": moment(at),

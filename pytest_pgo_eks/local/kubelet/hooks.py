@@ -17,6 +17,7 @@ async def run_hook(
     shared: Shared,
     container_spec: Obj,
     container: Container,
+    *,
     pod_ip: str,
     timeout_s: float,
 ) -> str:
@@ -38,7 +39,7 @@ async def run_hook(
             attempt = await probing.tcp(host, port, shared.sockets, timeout_s)
         else:
             attempt = await probing.http(
-                action, host, port, shared.sockets, shared.probe_tls, timeout_s
+                action, host, port, shared.sockets, tls=shared.probe_tls, timeout_s=timeout_s
             )
     except TimeoutError:
         return f"not finished within {timeout_s:g} s"

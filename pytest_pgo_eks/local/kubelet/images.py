@@ -115,7 +115,7 @@ def _postgres(name: str, tag: str) -> Image:
 def _pgbackrest(name: str, _tag: str) -> Image:
     _require("pgbackrest", name, "package pgbackrest")
     entry = Path(__file__).with_name("backup_entry.py")
-    script = f'#!/bin/sh\nexec "{sys.executable}" -E "{entry}" "$@"\n'
+    script = f'#!/bin/sh\nexec "{sys.executable}" -I "{entry}" "$@"\n'
     return Image(
         name,
         POSTGRES,

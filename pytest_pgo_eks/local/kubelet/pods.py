@@ -31,7 +31,7 @@ from pytest_pgo_eks.local.objects import POD, SERVICE, Obj
 
 _SANDBOX_RETRY_S = 1.0
 _STATUS_RETRY_S = 0.2
-_FINAL_STATUS_S = 5.0
+_FINAL_TRIES = 25
 # FailedMount is said at the first failure and then this often, as the kubelet's back-off ends.
 _COMPLAIN_S = 5.0
 
@@ -345,10 +345,10 @@ class Pod:
             if isinstance(record.state, Waiting) and record.last is None:
                 said = "The container could not be located when the pod was terminated"
                 record.state = Terminated(137, "ContainerStatusUnknown", said, now, now, "")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FINAL_STATUS_S):
-                while not await self._publish():
-                    await asyncio.sleep(_STATUS_RETRY_S)
+        for _ in range(_FINAL_TRIES):
+            if await self._publish():
+                break
+            await asyncio.sleep(_STATUS_RETRY_S)
         while not self._vanished:
             try:
                 namespace, name = self.name

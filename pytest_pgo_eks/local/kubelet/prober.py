@@ -106,7 +106,8 @@ class Probe:
         sockets = self.shared.sockets
         if spec.get("tcpSocket"):
             return await probing.tcp(host, port, sockets, timeout_s)
-        return await probing.http(action, host, port, sockets, self.shared.probe_tls, timeout_s)
+        tls = self.shared.probe_tls
+        return await probing.http(action, host, port, sockets, tls=tls, timeout_s=timeout_s)
 
     async def _exec(self, argv: list[str], timeout_s: float) -> Attempt:
         try:

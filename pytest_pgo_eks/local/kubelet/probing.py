@@ -87,6 +87,7 @@ async def http(
     host: str,
     port: int,
     factory: SocketFactory,
+    *,
     tls: ssl.SSLContext,
     timeout_s: float,
 ) -> Attempt:

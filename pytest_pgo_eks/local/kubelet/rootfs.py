@@ -88,7 +88,7 @@ class View:
 
     def _must_make(self, workdir: str) -> bool:
         # As containerd does, but only where there is no host directory that we must not touch.
-        seen = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev", "/tmp")
+        seen = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev", "/tmp")  # noqa: S108
         below = [*seen, *(mount.target for mount in self.mounts), *map(str, self.image.prefixes)]
         inside = any(Path(workdir).is_relative_to(path) for path in below)
         return workdir != "/" and not inside

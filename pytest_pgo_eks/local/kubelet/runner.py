@@ -412,7 +412,12 @@ class Runner:
         pod = self.pod
         work = asyncio.ensure_future(
             run_hook(
-                hook, pod.shared, self.record.spec, container, pod.sandbox.ip, deadline.left_s()
+                hook,
+                pod.shared,
+                self.record.spec,
+                container,
+                pod_ip=pod.sandbox.ip,
+                timeout_s=deadline.left_s(),
             )
         )
         await deadline.wait_for(work)
@@ -426,7 +431,12 @@ class Runner:
     async def _post_start(self, hook: Obj, container: Container) -> None:
         pod = self.pod
         problem = await run_hook(
-            hook, pod.shared, self.record.spec, container, pod.sandbox.ip, grace_of(pod.obj)
+            hook,
+            pod.shared,
+            self.record.spec,
+            container,
+            pod_ip=pod.sandbox.ip,
+            timeout_s=grace_of(pod.obj),
         )
         if problem:
             said = f"PostStartHook failed: {problem}"

@@ -58,30 +58,29 @@ async def make_sandbox(shared: Shared, pod: Obj, files: Path) -> Sandbox:
 
     :raises Exception: what the network says when it cannot; nothing is left then.
     """
-    metadata, spec = pod["metadata"], pod["spec"]
+    uid, spec = pod["metadata"]["uid"], pod["spec"]
     hostname = hostname_of(pod)
-    place = await shared.network.attach(shared.node.name, metadata["uid"])
-    namespace = metadata["namespace"]
+    place = await shared.network.attach(shared.node.name, uid)
     try:
-        files.mkdir(parents=True, exist_ok=True)
-        texts = {
-            "hosts": rootfs.hosts(
-                hostname,
-                place.ip,
-                spec.get("subdomain") or "",
-                namespace,
-                spec.get("hostAliases") or (),
-            ),
-            "hostname": hostname + "\n",
-            "resolv.conf": rootfs.resolv_conf(namespace, spec, shared.network.dns_ip),
-            "nsswitch.conf": rootfs.NSSWITCH,
-        }
-        for name, text in texts.items():
-            (files / name).write_text(text)
+        _write_files(files, pod, hostname, place.ip, dns_ip=shared.network.dns_ip)
         namespaces = shared.home.new_pod(
             place.netns, hostname, share_processes=bool(spec.get("shareProcessNamespace"))
         )
     except BaseException:
-        await shared.network.detach(metadata["uid"])
+        await shared.network.detach(uid)
         raise
     return Sandbox(place.ip, hostname, namespaces, files)
+
+
+def _write_files(files: Path, pod: Obj, hostname: str, ip: str, *, dns_ip: str) -> None:
+    namespace, spec = pod["metadata"]["namespace"], pod["spec"]
+    domain, aliases = spec.get("subdomain") or "", spec.get("hostAliases") or ()
+    files.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "hosts": rootfs.hosts(hostname, ip, domain, namespace, aliases),
+        "hostname": hostname + "\n",
+        "resolv.conf": rootfs.resolv_conf(namespace, spec, dns_ip),
+        "nsswitch.conf": rootfs.NSSWITCH,
+    }
+    for name, text in texts.items():
+        (files / name).write_text(text)

@@ -139,35 +139,36 @@ async def attach(container: Container, wanted: Streams, channels: Channels) -> N
             queue.put_nowait((channel, data))
 
     async def tell() -> None:
-        while True:
-            channel, data = await queue.get()
-            if not await channels.send(channel, data):
-                return
-
-    async def listen() -> None:
-        async for channel, data in channels.received():
-            if channel == STDIN and wanted.stdin:
-                container.write_stdin(data)
-            elif channel == RESIZE and container.stdin is not None:
-                _resize(container.stdin, data)
-            elif channel == CLOSE and wanted.stdin and not container.plan.tty:
-                container.close_stdin()
+        while await channels.send(*await queue.get()):
+            pass
 
     container.listeners.add(heard)
-    tasks = [asyncio.create_task(tell()), asyncio.create_task(listen())]
+    tasks = [
+        asyncio.create_task(tell()),
+        asyncio.create_task(_attached_input(container, wanted, channels)),
+    ]
+    waited: list[asyncio.Future[Any]] = [container.ended, *tasks]
     try:
-        waited: list[asyncio.Future[Any]] = [container.ended, *tasks]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if container.ended.done():
             while not queue.empty():
-                channel, data = queue.get_nowait()
-                await channels.send(channel, data)
+                await channels.send(*queue.get_nowait())
             await channels.status(0)
     finally:
         container.listeners.discard(heard)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _attached_input(container: Container, wanted: Streams, channels: Channels) -> None:
+    async for channel, data in channels.received():
+        if channel == STDIN and wanted.stdin:
+            container.write_stdin(data)
+        elif channel == RESIZE and container.stdin is not None:
+            _resize(container.stdin, data)
+        elif channel == CLOSE and wanted.stdin and not container.plan.tty:
+            container.close_stdin()
 
 
 async def forward(home: Home, net: int, ports: Sequence[int], channels: Channels) -> None:

@@ -165,10 +165,7 @@ class Volumes:
         self.attachments.attach(volume_name, self.node, pod["metadata"]["uid"], anywhere=anywhere)
         if source.get("readOnly"):
             self._read_only.add(name)
-        path = Path(str(where))
-        if not path.exists():
-            _directory(path, 0o777)
-        return path
+        return _existing(Path(str(where)))
 
 
 def _rendered(volume: Mapping[str, Any]) -> bool:
@@ -182,6 +179,13 @@ def _expanded(expression: str | None, env: Mapping[str, str]) -> str:
 def _directory(path: Path, mode: int) -> None:
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
+
+
+def _existing(path: Path) -> Path:
+    """Return a volume's directory, made if nobody did."""
+    if not path.exists():
+        _directory(path, 0o777)
+    return path
 
 
 def _host_path(source: Mapping[str, Any]) -> Path:
