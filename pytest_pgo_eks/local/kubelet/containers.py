@@ -75,6 +75,9 @@ class Container:
     process: Process
     ended: asyncio.Future[Exit]
     stdin: int | None = None
+    # Held open: the kernel gives a freed namespace's number to the next container at once, and
+    # killing by number would then kill that one.
+    anchor: int | None = None
     listeners: set[Listener] = field(default_factory=set)
     collector: asyncio.Task[None] | None = None
 
@@ -86,7 +89,7 @@ class Container:
 
     async def kill(self) -> None:
         """SIGKILL every process of the container."""
-        if not self.ended.done():
+        if not self.ended.done() and self.anchor is not None:
             await kill_container(self.mount_namespace)
 
     async def stop(self, grace_s: float) -> None:
@@ -169,12 +172,25 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
         process=process,
         ended=loop.create_future(),
         stdin=pipes.stdin,
+        anchor=_anchor(found),
         listeners=listeners,
     )
     container.collector = loop.create_task(
         _collect(container, pumps), name=f"container {plan.log.parent.name}"
     )
     return container
+
+
+def _anchor(found: Mapping[str, int]) -> int | None:
+    """Return a descriptor of the container's mount namespace; None where it has ended already."""
+    try:
+        held = os.open(f"/proc/{found['child-pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if os.fstat(held).st_ino == found["mnt-namespace"]:
+        return held
+    os.close(held)
+    return None
 
 
 async def _arrival(info: int, process: Process) -> dict[str, int]:
@@ -196,11 +212,14 @@ async def _collect(container: Container, pumps: list[Pump]) -> None:
     code = await container.process.ended
     finished = time.time()
     # What the main process leaves behind ends with it, as containerd does in a shared namespace.
-    await kill_container(container.mount_namespace)
+    if container.anchor is not None:
+        await kill_container(container.mount_namespace)
     await _drain(pumps)
     container.log.close()
     container.close_stdin()
     message = _message(container.plan.termination_log)
+    if container.anchor is not None:
+        os.close(container.anchor)
     container.ended.set_result(Exit(code, message, container.started_at, finished))
 
 
