@@ -9,6 +9,7 @@ on purpose in these points:
 - ``patronictl edit-config`` runs when the stored configuration differs from the wanted one, not in
   every reconcile: the effect is the same, at no idle cost.
 - ``hippo-pgbackrest-config`` is written before the instances, so that no pod waits for its volume.
+- Operator and backup Jobs may ``get`` pods/exec: they run commands over WebSockets, not SPDY.
 - No nss_wrapper: the image's own ``/etc/passwd`` knows uid 26.
 - The sidecars do not watch how full a volume is: here it is the disk of the host.
 - Only repositories on volumes; no restore, no exporter, no pgAdmin, no major upgrade.

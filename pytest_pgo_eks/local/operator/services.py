@@ -30,7 +30,8 @@ _INSTANCE_RULES = [
 ]
 _BACKUP_RULES = [
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]},
+    # PGO has only create. Our entry point opens a WebSocket, which is a get before Kubernetes 1.35.
+    {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]},
 ]
 _REPO_HOST_RULES = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}]
 
