@@ -75,7 +75,9 @@ class Decoder:
                 self.unknown.append(f"{path}.{name}".lstrip("."))
             elif inner is not None:
                 taken = self._value(inner, known, f"{path}.{name}")
-                if taken or (known.form in {"scalar", "struct"} and not _left_out(taken, kind, name)):
+                if taken or (
+                    known.form in {"scalar", "struct"} and not _left_out(taken, kind, name)
+                ):
                     found[name] = taken
         return found
 

@@ -97,7 +97,8 @@ class _Components:
 
     def _struct(self, kind: Type) -> Obj:
         properties = {
-            name: self._value(inner) | _merging(inner) for name, inner in sorted(kind.fields.items())
+            name: self._value(inner) | _merging(inner)
+            for name, inner in sorted(kind.fields.items())
         }
         found: Obj = {"type": "object", "properties": properties}
         if kind.required:

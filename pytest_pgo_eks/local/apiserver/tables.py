@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_pgo_eks.local.apiserver import printers
+from pytest_pgo_eks.local.apiserver import jsonpath, printers
 from pytest_pgo_eks.local.apiserver.resources import Resource
 from pytest_pgo_eks.local.apiserver.times import since
 from pytest_pgo_eks.local.objects import Obj
@@ -50,7 +50,7 @@ def _embedded(obj: Obj, version: str, include: str) -> Obj | None:
 
 
 def _column(name: str, kind: str = "string", priority: int = 0) -> Obj:
-    if name == "Name":
+    if name == "Name" and kind == "string":
         return dict(_NAME, description="")
     return {"name": name, "type": kind, "format": "", "description": "", "priority": priority}
 
@@ -76,7 +76,7 @@ def _custom(resource: Resource, obj: Obj) -> list[Any]:
         return [name, since(obj["metadata"].get("creationTimestamp"))]
     cells = [name]
     for column in resource.columns:
-        found = printers.json_path(obj, column["jsonPath"])
+        found = jsonpath.look(obj, column["jsonPath"])
         if column.get("type") == "date":
             found = since(found) if isinstance(found, str) else None
         elif column.get("type") in {"integer", "number"}:
@@ -84,6 +84,6 @@ def _custom(resource: Resource, obj: Obj) -> list[Any]:
         elif column.get("type") == "boolean":
             found = found if isinstance(found, bool) else None
         elif found is not None and not isinstance(found, str):
-            found = printers.shown(found)
+            found = jsonpath.shown(found)
         cells.append(found)
     return cells
