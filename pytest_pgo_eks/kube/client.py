@@ -14,18 +14,16 @@ from pytest_pgo_eks.kube import exec as execution
 from pytest_pgo_eks.kube.exec import ExecResult, ExecSession
 from pytest_pgo_eks.kube.forward import Forward
 from pytest_pgo_eks.kube.kinds import Kinds, Resource
+from pytest_pgo_eks.kube.listing import Labels, Object, pages, selectors_of
 from pytest_pgo_eks.kube.transport import CONTENT_TYPES, Transport
 from pytest_pgo_eks.kube.watching import WatchEvent, WatchLoop
 from pytest_pgo_eks.secrets import Secret
 
 T = TypeVar("T")
-Object = dict[str, Any]
 Objects = list[Object]
-Labels = Mapping[str, str] | str | None
 PatchType = Literal["merge", "json", "strategic"]
 Propagation = Literal["Foreground", "Background", "Orphan"]
 
-_PAGE = 500
 # Keys of Secrets that are no secrets: addresses, names, certificates. Registering "5432" or the
 # cluster's name with the filter would mask half of every report.
 _PUBLIC_KEYS = frozenset(
@@ -141,7 +139,9 @@ class Kube:
         """
         return self._at(
             kind,
-            lambda one: self._pages(one, namespace, _selectors(labels, fields), self.request_s)[0],
+            lambda one: pages(
+                self._transport, one, namespace, selectors_of(labels, fields), self.request_s
+            )[0],
         )
 
     def patch(
@@ -219,11 +219,11 @@ class Kube:
     ) -> WatchLoop:
         """Return the loop under :meth:`watch`, for those who must stop it from outside."""
         resource = self._kinds.resolve(kind)
-        selectors = _selectors(labels, fields)
+        selectors = selectors_of(labels, fields)
         return WatchLoop(
             self._transport,
             resource.path(namespace),
-            lambda limit_s: self._pages(resource, namespace, selectors, limit_s),
+            lambda limit_s: pages(self._transport, resource, namespace, selectors, limit_s),
             selectors=selectors,
             what=f"watch of {kind}" + (f" in {namespace}" if namespace else ""),
         )
@@ -419,50 +419,6 @@ class Kube:
         if not name:
             raise ValueError(f"{resource.kind} needs a name")
         return resource.path(namespace, name, quote(sub))
-
-    def _pages(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        selectors: Sequence[tuple[str, str]],
-        deadline_s: float,
-    ) -> tuple[Objects, str]:
-        """List all pages; return the items and the version they stand at."""
-        items: Objects = []
-        more, restarts = "", 0
-        while True:
-            query = [*selectors, ("limit", str(_PAGE))]
-            if more:
-                query.append(("continue", more))
-            try:
-                page = self._transport.request(
-                    "GET", resource.path(namespace), query=query, deadline_s=deadline_s
-                )
-                found, meta = page.get("items") or [], page.get("metadata") or {}
-            except ApiProblem as problem:
-                if problem.status == 410 and more and restarts < 3:
-                    items, more, restarts = [], "", restarts + 1
-                    continue
-                raise
-            except AttributeError as error:
-                raise ApiProblem(f"list of {resource.plural}: the answer is no list") from error
-            for one in found:
-                one.setdefault("apiVersion", resource.api_version)
-                one.setdefault("kind", resource.kind)
-            items += found
-            more = meta.get("continue") or ""
-            if not more:
-                return items, str(meta.get("resourceVersion") or "")
-
-
-def _selectors(labels: Labels, fields: Labels) -> list[tuple[str, str]]:
-    query = []
-    for name, given in (("labelSelector", labels), ("fieldSelector", fields)):
-        if isinstance(given, Mapping):
-            given = ",".join(f"{key}={value}" for key, value in given.items())  # noqa: PLW2901
-        if given:
-            query.append((name, given))
-    return query
 
 
 def _event_time(event: Object) -> str:

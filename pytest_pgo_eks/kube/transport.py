@@ -20,13 +20,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_pgo_eks.errors import ApiProblem, Conflict, NotFound, UsageProblem
+from pytest_pgo_eks.errors import ApiProblem, UsageProblem
+from pytest_pgo_eks.kube.problems import plain, problem_of
 from pytest_pgo_eks.secrets import filtered
 
 Query = Sequence[tuple[str, str]]
@@ -305,10 +306,10 @@ class Transport:
                 getattr(error, "reason", None), NewConnectionError
             )
             raise _Failed(
-                ApiProblem(f"{what}: no answer: {_plain(error)}"), unsent=unsent, lost=True
+                ApiProblem(f"{what}: no answer: {plain(error)}"), unsent=unsent, lost=True
             ) from error
         except (OSError, ValueError) as error:
-            raise _Failed(ApiProblem(f"{what}: no answer: {_plain(error)}"), lost=True) from error
+            raise _Failed(ApiProblem(f"{what}: no answer: {plain(error)}"), lost=True) from error
 
 
 class _Failed(Exception):
@@ -341,48 +342,6 @@ class _Failed(Exception):
         return None
 
 
-def problem_of(status: int, body: object, what: str) -> ApiProblem:
-    """Return the error for a status the API answered, with the words it used."""
-    said = _status_object(body)
-    reason = str(said.get("reason", ""))
-    message = filtered(str(said.get("message", ""))) or "no explanation"
-    if status == 404:
-        return NotFound(f"{what}: {message}", status=404, reason=reason or "NotFound")
-    if status == 409:
-        return Conflict(
-            f"{what}: {_conflict(said) or message}", status=409, reason=reason or "Conflict"
-        )
-    return ApiProblem(f"{what}: {status} {reason}: {message}", status=status, reason=reason)
-
-
-def _conflict(said: Mapping[str, Any]) -> str | None:
-    """Name the managers who own the fields that an apply wanted, as the answer's causes do."""
-    causes = (said.get("details") or {}).get("causes") or []
-    owned = [
-        f"{cause.get('field', '?')} ({str(cause.get('message', '')).removeprefix('conflict with ')})"
-        for cause in causes
-        if cause.get("reason") == "FieldManagerConflict"
-    ]
-    if not owned:
-        return None
-    return (
-        f"owned by another field manager: {', '.join(owned)}. Leave these fields out, or take "
-        "them over with force"
-    )
-
-
-def _status_object(body: object) -> dict[str, Any]:
-    if isinstance(body, bytes):
-        body = body.decode("utf-8", "replace")
-    if not isinstance(body, str) or not body.strip():
-        return {}
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return {"message": body.strip()[:200]}
-    return said if isinstance(said, dict) else {"message": body.strip()[:200]}
-
-
 def _read(response: Any, ends: float, what: str, deadline_s: float) -> bytes:
     """Read a body to its end, however slowly it drips, but not past ``ends``."""
     from urllib3.exceptions import HTTPError
@@ -403,9 +362,9 @@ def _read(response: Any, ends: float, what: str, deadline_s: float) -> bytes:
             parts.append(part)
     except (HTTPError, OSError) as error:
         response.close()
-        raise _Failed(
-            ApiProblem(f"{what}: the answer broke off: {_plain(error)}"), lost=True
-        ) from (error)
+        raise _Failed(ApiProblem(f"{what}: the answer broke off: {plain(error)}"), lost=True) from (
+            error
+        )
     except _Failed:
         response.close()
         raise
@@ -427,15 +386,6 @@ def _retry_after(headers: Any) -> float | None:
         return max(float(value), 0.0) if value is not None else None
     except ValueError:
         return None
-
-
-def _plain(error: BaseException) -> str:
-    """Return the innermost reason of the library's nested errors, without object addresses."""
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, BaseException):
-        return _plain(reason)
-    text = str(error) or type(error).__name__
-    return filtered(text.split(">: ", 1)[-1])
 
 
 def _keepalive() -> list[tuple[int, int, int]]:

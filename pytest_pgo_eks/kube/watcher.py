@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from pytest_pgo_eks.errors import ApiProblem
-from pytest_pgo_eks.kube.client import Kube, Labels, Object
+from pytest_pgo_eks.kube.client import Kube
+from pytest_pgo_eks.kube.listing import Labels, Object
 from pytest_pgo_eks.kube.watching import WatchLoop
 
 # Reopening a stream takes milliseconds; only a longer gap makes what is kept doubtful.

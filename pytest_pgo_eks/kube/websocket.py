@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pytest_pgo_eks.errors import ApiProblem, ExecProblem
-from pytest_pgo_eks.kube.transport import Endpoint, problem_of
+from pytest_pgo_eks.kube.problems import problem_of
+from pytest_pgo_eks.kube.transport import Endpoint
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA

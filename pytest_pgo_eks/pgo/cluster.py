@@ -13,8 +13,9 @@ from pytest_pgo_eks.errors import ApiProblem, ExecProblem, Inconclusive, NotFoun
 from pytest_pgo_eks.kube import Kube, Wakeup, Watcher, eventually
 from pytest_pgo_eks.pgo import manifest as manifests
 from pytest_pgo_eks.pgo import names
-from pytest_pgo_eks.pgo.observation import Observation, observation_of
+from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.patroni import Patroni
+from pytest_pgo_eks.pgo.reading import observation_of
 from pytest_pgo_eks.pgo.trouble import Patience, Trouble, explain, troubles
 from pytest_pgo_eks.postgres import ServerState, ServerView
 from pytest_pgo_eks.progress import Progress, silent

@@ -44,7 +44,7 @@ def test_a_deletion_can_be_bound_to_one_life_of_an_object(kube: Kube) -> None:
 
 
 def test_pages_are_followed(server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_pgo_eks.kube.client._PAGE", 2)
+    monkeypatch.setattr("pytest_pgo_eks.kube.listing.PAGE", 2)
     for number in range(5):
         kube.create(pod(f"p{number}"))
     assert len(kube.list("Pod", NAMESPACE)) == 5
@@ -54,7 +54,7 @@ def test_pages_are_followed(server: Server, kube: Kube, monkeypatch: pytest.Monk
 def test_a_page_token_that_expired_starts_over(
     server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_pgo_eks.kube.client._PAGE", 2)
+    monkeypatch.setattr("pytest_pgo_eks.kube.listing.PAGE", 2)
     for number in range(3):
         kube.create(pod(f"p{number}"))
     server.rule("delay", s=0, path="pods", method="GET")
