@@ -35,6 +35,10 @@ class Progress:
         self._write = write
         self._live = live
 
+    def say(self, line: str) -> None:
+        """Print one line now."""
+        self._write(line)
+
     @contextmanager
     def phase(self, title: str, expected_s: float | None = None) -> Iterator[Phase]:
         """Show ``title`` while the block runs, with elapsed and, if given, expected seconds."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from pytest_pgo_eks.errors import PgoEksError
+from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags
 from pytest_pgo_eks.gherkin.selection import lacking, uses_cluster
 from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
 from pytest_pgo_eks.report.verdict import classify
 from pytest_pgo_eks.session.run import Run
+from pytest_pgo_eks.session.subject import refuse_manifest
 
 EVIDENCE = pytest.StashKey[ScenarioEvidence]()
 _BEFORE = pytest.StashKey[object]()
@@ -33,6 +34,18 @@ class Witness:
         if self._worker:
             self._left_out |= {item.nodeid for item in items}
             self._run.shared.note("deselected", {"ids": sorted(self._left_out)})
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """In a worker of xdist, refuse a manifest that its scenarios cannot work with.
+
+        An error raised here would end xdist with a traceback of its own; so whoever asks for the
+        cluster gets it instead, and nothing is created.
+        """
+        if self._worker:
+            try:
+                refuse_manifest(self._run.settings, session.items)
+            except UsageProblem as problem:
+                self._run.refuse(problem)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -90,8 +103,9 @@ class Witness:
             answer = item.ihook.pytest_pgo_prove_healthy(
                 postgres=postgres, settings=self._run.settings, before=before
             )
-        # None tells apart "not asked yet" from an answer, so an answer of None becomes a True.
-        return True if answer is None else answer
+        if answer is None:
+            raise ClusterProblem(f"nothing installed here can prove {postgres!r} healthy")
+        return answer
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -129,18 +143,20 @@ class Witness:
         self, item: pytest.Item, evidence: ScenarioEvidence, error: BaseException
     ) -> None:
         cluster = self._run.made()
-        if cluster is None:
+        # What did not come up fails every scenario in the same way: one explanation serves all.
+        if cluster is None or (self._run.failure() and not self._run.shared.first("diagnosis")):
             return
+        folder = evidence.folder / "diagnostics"
         try:
             with self._run.progress.phase(f"collecting what explains the failure of {item.name}"):
                 item.ihook.pytest_pgo_diagnostics(
-                    cluster=cluster,
-                    settings=self._run.settings,
-                    folder=evidence.folder / "diagnostics",
-                    error=error,
+                    cluster=cluster, settings=self._run.settings, folder=folder, error=error
                 )
         except Exception as trouble:  # noqa: BLE001 - it must never hide the failure it explains
             evidence.attach("diagnostics-failed.txt", f"{type(trouble).__name__}: {trouble}\n")
+        for path in sorted(folder.glob("*.txt"), key=lambda path: path.name != "README.txt"):
+            evidence.attached(path)
+        evidence.write()
 
     def pytest_bdd_before_step(self, request: pytest.FixtureRequest, step: Any) -> None:
         if evidence := request.node.stash.get(EVIDENCE, None):

@@ -22,6 +22,7 @@ from pytest_pgo_eks.session import ledger
 from pytest_pgo_eks.session.console import Console, Follower
 from pytest_pgo_eks.session.run import Run
 from pytest_pgo_eks.session.shared import is_usage
+from pytest_pgo_eks.session.subject import refuse_manifest
 
 PROGRESS_FILE = "progress.log"
 
@@ -53,8 +54,10 @@ class Controller:
             if run.settings.reuse:
                 self._in_use = ledger.InUse(run.settings)
             if self._parallel:
-                # The controller of xdist collects nothing, so it cannot know whether it is needed.
-                run.provider.preflight(run.settings)
+                # The controller of xdist collects nothing, so it cannot know what is needed.
+                refuse_manifest(run.settings, ())
+                if run.settings.reuse is None:
+                    run.provider.preflight(run.settings)
         except UsageProblem as problem:
             self._forget()
             raise pytest.UsageError(f"pgo: {problem}") from None
@@ -74,11 +77,13 @@ class Controller:
             return
         if not any(uses_cluster(item) for item in session.items):
             return
-        if self._run.settings.reuse is None:
-            try:
-                self._run.provider.preflight(self._run.settings)
-            except UsageProblem as problem:
-                raise pytest.UsageError(f"pgo: {problem}") from None
+        settings = self._run.settings
+        try:
+            refuse_manifest(settings, session.items)
+            if settings.reuse is None:
+                self._run.provider.preflight(settings)
+        except UsageProblem as problem:
+            raise pytest.UsageError(f"pgo: {problem}") from None
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected |= {item.nodeid for item in items}

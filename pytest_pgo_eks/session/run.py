@@ -65,6 +65,8 @@ class Run:
         )
 
     def _make(self) -> Json:
+        if refused := self.shared.failure("usage"):
+            raise refused
         provider, settings = self.provider, self.settings
         if settings.reuse is None:
             handle = provider.create(settings, self.progress, self.ledger)
@@ -103,6 +105,10 @@ class Run:
             # A fresh instance each time: one exception raised for many tests grows its traceback.
             raise revived({"kind": type(found).__name__, "message": str(found)})
         return found
+
+    def refuse(self, problem: UsageProblem) -> None:
+        """Have every process that asks for the cluster fail with ``problem``."""
+        self.shared.fail("usage", problem)
 
     def made(self) -> ClusterHandle | None:
         """Return the cluster if any process has made it, without making it."""

@@ -55,6 +55,19 @@ class Shared:
         """Record something that needs no making; the last one wins."""
         self._write(name, {"value": value})
 
+    def first(self, name: str) -> bool:
+        """Whether nobody in the run has asked this question about ``name`` before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.folder / f"{name}.first").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def fail(self, name: str, error: PgoEksError) -> None:
+        """Record that ``name`` cannot be made."""
+        self._write(name, _failure(error))
+
     def _made(self, name: str, make: Callable[[], Json]) -> Json:
         begun = self.folder / f"{name}.begun"
         if begun.exists():

@@ -15,6 +15,7 @@ from pytest_pgo_eks.session.console import Console, worker_progress
 from pytest_pgo_eks.session.evidence import Witness
 from pytest_pgo_eks.session.lifecycle import PROGRESS_FILE, Controller
 from pytest_pgo_eks.session.run import RUN, Run, open_ledger, run_directory
+from pytest_pgo_eks.session.subject import Subject
 from pytest_pgo_eks.settings import Settings
 
 
@@ -46,4 +47,5 @@ def wire(config: pytest.Config, settings: Settings, added: Iterable[Provider]) -
         parallel = getattr(config.option, "dist", "no") != "no"
         manager.register(Controller(run, console, parallel=parallel), "pgo-controller")
     config.stash[RUN] = run
+    manager.register(Subject(run.shared), "pgo-subject")
     manager.register(Witness(run, worker=workerinput is not None), "pgo-witness")

@@ -1,0 +1,129 @@
+"""The built-in answers to the hooks: the operator, the PostgresCluster under test, what explains it.
+
+Users' implementations come first; these are the last word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pgo_eks.clusters.base import ClusterHandle
+from pytest_pgo_eks.gherkin import tags
+from pytest_pgo_eks.gherkin.collector import all_tags
+from pytest_pgo_eks.gherkin.selection import uses_cluster
+from pytest_pgo_eks.pgo.manifest import render
+from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.session.shared import Shared
+from pytest_pgo_eks.settings import Settings
+from pytest_pgo_eks.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from pytest_pgo_eks.kube import Kube
+    from pytest_pgo_eks.pgo import Operator, PostgresCluster
+
+# Pulling images and making nodes may take this much longer than starting processes.
+_REAL_GRACE = 6.0
+
+
+def refuse_manifest(settings: Settings, items: Iterable[pytest.Item]) -> None:
+    """Refuse a manifest that the selected scenarios cannot work with.
+
+    :raises UsageProblem: one line that names the file, the field and what to do.
+    """
+    needing = (tags.NEED_REPLICAS & all_tags(item) for item in items if uses_cluster(item))
+    render(settings, needs_failover=any(needing))
+
+
+class Subject:
+    """Answers ``pytest_pgo_…`` with PGO and its PostgresCluster, through one client a process."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._clients: dict[Path, Kube] = {}
+        self._postgres: list[PostgresCluster] = []
+
+    def _kube(self, cluster: ClusterHandle) -> Kube:
+        from pytest_pgo_eks.kube import Kube
+
+        if cluster.kubeconfig not in self._clients:
+            self._clients[cluster.kubeconfig] = Kube(cluster.kubeconfig, cluster.context)
+        return self._clients[cluster.kubeconfig]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_pgo_operator(
+        self, cluster: ClusterHandle, settings: Settings, progress: Progress
+    ) -> Operator:
+        from pytest_pgo_eks.pgo import verify
+
+        within_s = Timeouts.of(settings)["operator-ready"]
+        operator = verify(
+            self._kube(cluster), settings.namespace, within_s=within_s, progress=progress
+        )
+        self._note(pgo=operator.version)
+        return operator
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_pgo_postgres(
+        self, cluster: ClusterHandle, settings: Settings, progress: Progress, first: bool
+    ) -> PostgresCluster:
+        from pytest_pgo_eks.pgo import PostgresCluster, available_postgres
+
+        kube = self._kube(cluster)
+        manifest = render(settings, needs_failover=False, available=available_postgres(kube))
+        postgres = PostgresCluster(kube, settings.namespace, manifest["metadata"]["name"])
+        self._postgres.append(postgres)
+        if first:
+            postgres.apply(manifest)
+            seen = postgres.wait_ready(
+                within_s=Timeouts.of(settings)["postgres-ready"],
+                progress=progress,
+                grace_scale=(1.0 if cluster.stand_in else _REAL_GRACE) * settings.timeout_scale,
+            )
+            running = next(one for one in seen.instances if one.is_running)
+            server = postgres.server(running.pod).state()
+            patroni = running.patroni.version if running.patroni else None
+            digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+            self._note(postgresql=server.version, patroni=patroni, manifest_sha256=digest)
+            progress.say(
+                f"pgo: PostgreSQL {server.version}, Patroni {patroni}, "
+                f"PGO {self._facts().get('pgo')}, Kubernetes {cluster.kubernetes_version}"
+            )
+        return postgres
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_pgo_prove_healthy(
+        self, postgres: object, settings: Settings, before: object | None
+    ) -> object:
+        from pytest_pgo_eks.pgo import Identity, PostgresCluster, prove_healthy
+
+        if not isinstance(postgres, PostgresCluster):
+            return None
+        known = before if isinstance(before, Identity) else None
+        return prove_healthy(postgres, known, within_s=Timeouts.of(settings)["healthy-again"])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_pgo_diagnostics(
+        self, cluster: ClusterHandle, settings: Settings, folder: Path, error: BaseException
+    ) -> None:
+        from pytest_pgo_eks.diagnostics.collect import collect
+
+        headline = str(error).splitlines()[0] if str(error) else type(error).__name__
+        collect(self._kube(cluster), [settings.namespace], folder, headline=headline)
+
+    def pytest_sessionfinish(self) -> None:
+        for postgres in self._postgres:
+            postgres.close()
+        for kube in self._clients.values():
+            kube.close()
+
+    def _facts(self) -> dict[str, Any]:
+        return self._shared.found("facts") or {}
+
+    def _note(self, **facts: object) -> None:
+        self._shared.note("facts", {**self._facts(), **facts})
