@@ -14,7 +14,7 @@ from standin.server import running_api_server
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError
 from pytest_pgo_eks.local.controllers import ControllerConfig, run_controllers
 from pytest_pgo_eks.local.controllers.clock import stamp
-from pytest_pgo_eks.local.objects import EVENT, NODE, POD, Kind, Obj, key
+from pytest_pgo_eks.local.objects import EVENT, NODE, POD, SERVICE_ACCOUNT, Kind, Obj, key
 
 from .made import node
 
@@ -128,7 +128,10 @@ async def running_bed(root: Path, **settings: Any) -> AsyncIterator[Bed]:
         config = ControllerConfig(storage_root=root, cluster_ca="-- the CA --", **settings)
         controllers = asyncio.create_task(run_controllers(client, config=config))
         try:
-            yield Bed(client, root)
+            bed = Bed(client, root)
+            # As on a real cluster, a namespace takes pods once it has its default account.
+            await bed.until(lambda: bed.get(SERVICE_ACCOUNT, "default"))
+            yield bed
         finally:
             controllers.cancel()
             with contextlib.suppress(asyncio.CancelledError):

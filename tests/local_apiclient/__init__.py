@@ -1,0 +1,1 @@
+"""Tests of the asyncio client of the Kubernetes API."""
