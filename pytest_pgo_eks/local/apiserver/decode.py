@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
+import datetime as dt
 import re
 from typing import Any
 
@@ -137,13 +137,13 @@ class Decoder:
         if not value:
             return None
         try:
-            when = datetime.datetime.fromisoformat(value)
+            when = dt.datetime.fromisoformat(value)
         except ValueError:
             what = f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}"'
             raise self._bad(what) from None
         if when.tzinfo is None:
             raise self._bad(f'parsing time "{value}": cannot parse "" as "Z07:00"')
-        when = when.astimezone(datetime.UTC)
+        when = when.astimezone(dt.UTC)
         return f"{when:%Y-%m-%dT%H:%M:%S.%fZ}" if micro else f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 

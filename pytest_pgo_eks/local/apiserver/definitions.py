@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_pgo_eks.local.apiserver import ownership, problems
+from pytest_pgo_eks.local.apiserver.call import Call
+from pytest_pgo_eks.local.apiserver.front import Front
 from pytest_pgo_eks.local.apiserver.problems import FieldError, required, wrong
+from pytest_pgo_eks.local.apiserver.removal import Removal
 from pytest_pgo_eks.local.apiserver.resources import STATUS, Registry, Resource
+from pytest_pgo_eks.local.apiserver.store import Change, Store
 from pytest_pgo_eks.local.apiserver.structural import compile_root
 from pytest_pgo_eks.local.objects import Obj
 
 _GROUP = "apiextensions.k8s.io"
 _KIND = "CustomResourceDefinition"
+STORAGE = (_GROUP, "customresourcedefinitions")
+_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 
 def _errors(definition: Obj, old: Obj | None) -> Iterator[FieldError]:
@@ -75,6 +81,10 @@ def prepare(definition: Obj, old: Obj | None) -> None:
         )
     stored = next(one["name"] for one in spec["versions"] if one.get("storage"))
     versions = status.get("storedVersions") or []
+    metadata = definition["metadata"]
+    if old is None:
+        rest = [one for one in metadata.get("finalizers") or [] if one != _FINALIZER]
+        metadata["finalizers"] = [*rest, _FINALIZER]
     definition["status"] = {
         "acceptedNames": spec["names"],
         "conditions": list(known.values()),
@@ -112,6 +122,7 @@ def serve(definition: Obj, registry: Registry) -> None:
                 subresources=doors,
                 generation=True,
                 list_kind=names.get("listKind", ""),
+                stored_as=storage_version(definition),
                 custom=True,
                 columns=version.get("additionalPrinterColumns") or [],
                 scale=subresources.get("scale"),
@@ -125,3 +136,67 @@ def storage_version(definition: Obj) -> str:
     spec = definition["spec"]
     version = next(one["name"] for one in spec["versions"] if one.get("storage"))
     return f"{spec['group']}/{version}"
+
+
+class Cleanup:
+    """Removes what a definition defined: first the objects, then the definition, then the URLs.
+
+    Objects with finalizers keep their definition until whoever set them has taken them away.
+    """
+
+    def __init__(self, store: Store, registry: Registry, removal: Removal, front: Front) -> None:
+        self._store = store
+        self._registry = registry
+        self._removal = removal
+        self._front = front
+        store.listeners.append(self._changed)
+
+    def _changed(self, change: Change) -> None:
+        obj = change.now.obj
+        if obj.get("kind") == _KIND and obj["apiVersion"].startswith(_GROUP):
+            if change.type == "DELETED":
+                self._forget(obj)
+            elif obj["metadata"].get("deletionTimestamp"):
+                self._empty(obj)
+        elif change.type == "DELETED" and "." in obj["apiVersion"]:
+            self._maybe_last(obj)
+
+    def _empty(self, definition: Obj) -> None:
+        spec = definition["spec"]
+        resource = self._registry.by_group_kind(spec["group"], spec["names"]["kind"])
+        collection = self._store.collection((spec["group"], spec["names"]["plural"]))
+        for stored in list(collection):
+            if resource is not None and not stored.obj["metadata"].get("deletionTimestamp"):
+                metadata = stored.obj["metadata"]
+                call = Call(resource, metadata.get("namespace", ""), metadata["name"])
+                self._removal.delete(call, stored, {})
+        self._finish(definition["metadata"]["name"])
+
+    def _maybe_last(self, obj: Obj) -> None:
+        group = obj["apiVersion"].partition("/")[0]
+        resource = self._registry.by_group_kind(group, obj["kind"])
+        if resource is not None and resource.custom:
+            self._finish(f"{resource.plural}.{group}")
+
+    def _finish(self, name: str) -> None:
+        """Remove a definition that is being deleted and has no objects any more."""
+        found = self._store.collection(STORAGE).get("", name)
+        if found is None or not found.obj["metadata"].get("deletionTimestamp"):
+            return
+        spec = found.obj["spec"]
+        if len(self._store.collection((spec["group"], spec["names"]["plural"]))):
+            return
+        metadata = dict(found.obj["metadata"])
+        rest = [one for one in metadata.pop("finalizers", []) if one != _FINALIZER]
+        if rest:
+            metadata["finalizers"] = rest
+            if rest != found.obj["metadata"]["finalizers"]:
+                self._store.collection(STORAGE).put({**found.obj, "metadata": metadata})
+            return
+        self._store.collection(STORAGE).remove({**found.obj, "metadata": metadata})
+
+    def _forget(self, definition: Obj) -> None:
+        spec = definition["spec"]
+        self._registry.remove_custom(spec["group"], spec["names"]["plural"])
+        self._store.drop((spec["group"], spec["names"]["plural"]))
+        self._front.changed()

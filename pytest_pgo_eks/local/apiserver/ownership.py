@@ -7,7 +7,7 @@ with another manager's field only when it would change the value.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +76,7 @@ class Writer:
 
 def now() -> str:
     """Return the time in the form that metadata uses: whole seconds, UTC."""
-    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _same(entry: Obj, wanted: Obj) -> bool:
@@ -95,15 +95,16 @@ def _ignored(writer: Writer, *, has_status: bool) -> Tree:
     return fields.union(_STRIPPED, _STATUS) if has_status else _STRIPPED
 
 
-def _without_skeleton(tree: Tree, depth: int = 0) -> Tree:
+def _without_skeleton(tree: Tree, known: frozenset[str]) -> Tree:
     found: Tree = {}
     for name, below in tree.items():
         if name == ".":
             found[name] = below
             continue
-        if name in _SKELETON and len(below) > 1:
-            below = {key: value for key, value in below.items() if key != "."}
-        found[name] = _without_skeleton(below, depth + 1) if depth < 6 else below
+        inner = _without_skeleton(below, known)
+        if name in known and len(inner) > 1:
+            inner.pop(".", None)
+        found[name] = inner
     return found
 
 
@@ -152,7 +153,8 @@ def updated(
     ignored = _ignored(writer, has_status=has_status)
     changed = fields.without_below(changed, ignored)
     if old is None:
-        changed = _without_skeleton(changed)
+        known = _SKELETON if kind.rules is None else frozenset({"f:metadata"})
+        changed = _without_skeleton(changed, known)
     if not changed and not removed:
         return entries
     mine = writer.entry("Update")

@@ -112,7 +112,7 @@ def _change(document: Any, parts: list[str], verb: str, value: Any, path: str) -
         else:
             parent[last] = value
     else:
-        raise ValueError(f"{verb} operation does not apply: doc is missing path: {path}")
+        raise TypeError(f"{verb} operation does not apply: doc is missing path: {path}")
     return document
 
 

@@ -8,63 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pytest_pgo_eks.local.apiserver import pod_printer
-from pytest_pgo_eks.local.apiserver.times import human, parse, since
+from pytest_pgo_eks.local.apiserver import pod_printer, workload_printers
+from pytest_pgo_eks.local.apiserver.cells import age, created, name, pairs, parts, selector
+from pytest_pgo_eks.local.apiserver.times import since
 from pytest_pgo_eks.local.objects import Obj
 
 Cells = Callable[[Obj], list[Any]]
 
 
-def _name(obj: Obj) -> str:
-    found: str = obj["metadata"].get("name", "")
-    return found
-
-
-def _age(obj: Obj) -> str:
-    return since(obj["metadata"].get("creationTimestamp"))
-
-
-def _created(obj: Obj) -> list[Any]:
-    return [_name(obj), obj["metadata"].get("creationTimestamp", "<unknown>")]
-
-
-def _pairs(found: Obj | None) -> str:
-    listed = ",".join(f"{key}={value}" for key, value in sorted((found or {}).items()))
-    return listed or "<none>"
-
-
-def _selector(found: Obj | None) -> str:
-    """Write a label selector as ``kubectl`` does."""
-    parts = [
-        f"{key}={value}" for key, value in sorted(((found or {}).get("matchLabels") or {}).items())
-    ]
-    for term in (found or {}).get("matchExpressions") or []:
-        values = ",".join(sorted(term.get("values") or []))
-        parts.append(
-            {
-                "In": f"{term['key']} in ({values})",
-                "NotIn": f"{term['key']} notin ({values})",
-                "Exists": term["key"],
-                "DoesNotExist": f"!{term['key']}",
-            }.get(term["operator"], "")
-        )
-    return ",".join(parts) or "<none>"
-
-
-def _images(template: Obj | None) -> list[str]:
-    containers = ((template or {}).get("spec") or {}).get("containers") or []
-    return [
-        ",".join(one.get("name", "") for one in containers) or "<none>",
-        ",".join(one.get("image", "") for one in containers) or "<none>",
-    ]
-
-
-def _parts(obj: Obj) -> tuple[Obj, Obj]:
-    return obj.get("spec") or {}, obj.get("status") or {}
-
-
 def _service(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     kind = spec.get("type", "ClusterIP")
     external = ",".join(spec.get("externalIPs") or [])
     if kind == "LoadBalancer":
@@ -78,98 +31,18 @@ def _service(obj: Obj) -> list[Any]:
         node = f":{port['nodePort']}" if port.get("nodePort") else ""
         ports.append(f"{port['port']}{node}/{port.get('protocol', 'TCP')}")
     return [
-        _name(obj),
+        name(obj),
         kind,
         spec.get("clusterIP") or "<none>",
         external or "<none>",
         ",".join(ports) or "<none>",
-        _age(obj),
-        _pairs(spec.get("selector")),
-    ]
-
-
-def _deployment(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
-    return [
-        _name(obj),
-        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
-        status.get("updatedReplicas", 0),
-        status.get("availableReplicas", 0),
-        _age(obj),
-        *_images(spec.get("template")),
-        _selector(spec.get("selector")),
-    ]
-
-
-def _replica_set(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
-    return [
-        _name(obj),
-        spec.get("replicas", 0),
-        status.get("replicas", 0),
-        status.get("readyReplicas", 0),
-        _age(obj),
-        *_images(spec.get("template")),
-        _selector(spec.get("selector")),
-    ]
-
-
-def _stateful_set(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
-    ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
-    return [_name(obj), ready, _age(obj), *_images(spec.get("template"))]
-
-
-def _job(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
-    true = {one["type"] for one in status.get("conditions") or [] if one.get("status") == "True"}
-    word = "Running"
-    for condition, said in (("Complete", "Complete"), ("Failed", "Failed")):
-        if condition in true:
-            word = said
-    if word == "Running" and obj["metadata"].get("deletionTimestamp"):
-        word = "Terminating"
-    elif word == "Running" and "Suspended" in true:
-        word = "Suspended"
-    wanted = spec.get("completions")
-    if wanted is None:
-        parallel = spec.get("parallelism", 1)
-        wanted = f"1 of {parallel}" if parallel > 1 else "1"
-    duration = ""
-    if status.get("startTime"):
-        begun = parse(status["startTime"])
-        ended = status.get("completionTime")
-        duration = human(parse(ended) - begun) if ended else since(status["startTime"])
-    return [
-        _name(obj),
-        word,
-        f"{status.get('succeeded', 0)}/{wanted}",
-        duration,
-        _age(obj),
-        *_images(spec.get("template")),
-        _selector(spec.get("selector")),
-    ]
-
-
-def _cron_job(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
-    last = status.get("lastScheduleTime")
-    job = (spec.get("jobTemplate") or {}).get("spec") or {}
-    return [
-        _name(obj),
-        spec.get("schedule", ""),
-        spec.get("timeZone") or "<none>",
-        str(bool(spec.get("suspend"))),
-        len(status.get("active") or []),
-        since(last) if last else "<none>",
-        _age(obj),
-        *_images(job.get("template")),
-        _selector(job.get("selector")),
+        age(obj),
+        pairs(spec.get("selector")),
     ]
 
 
 def _node(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     ready = [one for one in status.get("conditions") or [] if one["type"] == "Ready"]
     words = ["Ready" if one["status"] == "True" else "NotReady" for one in ready] or ["Unknown"]
     if spec.get("unschedulable"):
@@ -182,10 +55,10 @@ def _node(obj: Obj) -> list[Any]:
     for one in status.get("addresses") or []:
         addresses.setdefault(one["type"], one["address"])
     return [
-        _name(obj),
+        name(obj),
         ",".join(words),
         ",".join(roles) or "<none>",
-        _age(obj),
+        age(obj),
         info.get("kubeletVersion", ""),
         addresses.get("InternalIP", "<none>"),
         addresses.get("ExternalIP", "<none>"),
@@ -208,30 +81,30 @@ def _modes(modes: list[str] | None) -> str:
 
 
 def _claim(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     phase = status.get("phase", "")
     if obj["metadata"].get("deletionTimestamp"):
         phase = "Terminating"
     bound = bool(spec.get("volumeName"))
     return [
-        _name(obj),
+        name(obj),
         phase,
         spec.get("volumeName", ""),
         (status.get("capacity") or {}).get("storage", "") if bound else "",
         _modes(status.get("accessModes")) if bound else "",
         spec.get("storageClassName", ""),
         spec.get("volumeAttributesClassName") or "<unset>",
-        _age(obj),
+        age(obj),
         spec.get("volumeMode", "<unset>"),
     ]
 
 
 def _volume(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", "")
     claim = spec.get("claimRef") or {}
     return [
-        _name(obj),
+        name(obj),
         (spec.get("capacity") or {}).get("storage", ""),
         _modes(spec.get("accessModes")),
         spec.get("persistentVolumeReclaimPolicy", ""),
@@ -240,7 +113,7 @@ def _volume(obj: Obj) -> list[Any]:
         spec.get("storageClassName", ""),
         spec.get("volumeAttributesClassName") or "<unset>",
         status.get("reason", ""),
-        _age(obj),
+        age(obj),
         spec.get("volumeMode", "<unset>"),
     ]
 
@@ -267,7 +140,7 @@ def _event(obj: Obj) -> list[Any]:
         (obj.get("message") or obj.get("note") or "").strip(),
         since(first),
         series.get("count") or obj.get("count") or obj.get("deprecatedCount") or 1,
-        _name(obj),
+        name(obj),
     ]
 
 
@@ -286,7 +159,7 @@ def _endpoints(obj: Obj) -> list[Any]:
         if not ports:
             found += addresses
         found += [f"{address}:{port}" for port in ports for address in addresses]
-    return [_name(obj), _listed(found), _age(obj)]
+    return [name(obj), _listed(found), age(obj)]
 
 
 def _slice(obj: Obj) -> list[Any]:
@@ -296,29 +169,29 @@ def _slice(obj: Obj) -> list[Any]:
     ]
     unset = "<unset>"
     return [
-        _name(obj),
+        name(obj),
         obj.get("addressType", ""),
         _listed(ports) if ports else unset,
         _listed(found) if found else unset,
-        _age(obj),
+        age(obj),
     ]
 
 
 def _config_map(obj: Obj) -> list[Any]:
     size = len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
-    return [_name(obj), size, _age(obj)]
+    return [name(obj), size, age(obj)]
 
 
 def _secret(obj: Obj) -> list[Any]:
-    return [_name(obj), obj.get("type", ""), len(obj.get("data") or {}), _age(obj)]
+    return [name(obj), obj.get("type", ""), len(obj.get("data") or {}), age(obj)]
 
 
 def _account(obj: Obj) -> list[Any]:
-    return [_name(obj), len(obj.get("secrets") or []), _age(obj)]
+    return [name(obj), len(obj.get("secrets") or []), age(obj)]
 
 
 def _namespace(obj: Obj) -> list[Any]:
-    return [_name(obj), (obj.get("status") or {}).get("phase", ""), _age(obj)]
+    return [name(obj), (obj.get("status") or {}).get("phase", ""), age(obj)]
 
 
 def _role_binding(obj: Obj) -> list[Any]:
@@ -331,53 +204,53 @@ def _role_binding(obj: Obj) -> list[Any]:
         named.setdefault(one.get("kind", ""), []).append(name)
     kinds = ("User", "Group", "ServiceAccount")
     return [
-        _name(obj),
+        name(obj),
         f"{ref.get('kind', '')}/{ref.get('name', '')}",
-        _age(obj),
+        age(obj),
         *(", ".join(named[kind]) for kind in kinds),
     ]
 
 
 def _budget(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     low, high = spec.get("minAvailable"), spec.get("maxUnavailable")
     return [
-        _name(obj),
+        name(obj),
         "N/A" if low is None else str(low),
         "N/A" if high is None else str(high),
         status.get("disruptionsAllowed", 0),
-        _age(obj),
+        age(obj),
     ]
 
 
 def _lease(obj: Obj) -> list[Any]:
-    return [_name(obj), (obj.get("spec") or {}).get("holderIdentity", ""), _age(obj)]
+    return [name(obj), (obj.get("spec") or {}).get("holderIdentity", ""), age(obj)]
 
 
 def _storage_class(obj: Obj) -> list[Any]:
     annotations = obj["metadata"].get("annotations") or {}
     default = annotations.get("storageclass.kubernetes.io/is-default-class") == "true"
     return [
-        _name(obj) + (" (default)" if default else ""),
+        name(obj) + (" (default)" if default else ""),
         obj.get("provisioner", ""),
         obj.get("reclaimPolicy", "Delete"),
         obj.get("volumeBindingMode", "<unset>"),
         str(bool(obj.get("allowVolumeExpansion"))).lower(),
-        _age(obj),
+        age(obj),
     ]
 
 
 def _policy(obj: Obj) -> list[Any]:
-    return [_name(obj), _selector((obj.get("spec") or {}).get("podSelector")), _age(obj)]
+    return [name(obj), selector((obj.get("spec") or {}).get("podSelector")), age(obj)]
 
 
 def _priority(obj: Obj) -> list[Any]:
     default = str(bool(obj.get("globalDefault"))).lower()
     return [
-        _name(obj),
+        name(obj),
         obj.get("value", 0),
         default,
-        _age(obj),
+        age(obj),
         obj.get("preemptionPolicy", ""),
     ]
 
@@ -387,17 +260,18 @@ def _revision(obj: Obj) -> list[Any]:
     owner = next((one for one in owners if one.get("controller")), None)
     kind = f"{owner['kind'].lower()}.{owner['apiVersion'].partition('/')[0]}" if owner else ""
     named = f"{kind}/{owner['name']}" if owner else "<none>"
-    return [_name(obj), named, obj.get("revision", 0), _age(obj)]
+    return [name(obj), named, obj.get("revision", 0), age(obj)]
 
 
 def _quota(obj: Obj) -> list[Any]:
-    spec, status = _parts(obj)
+    spec, status = parts(obj)
     used = status.get("used") or {}
-    asked, limits = [], []
-    for name, value in sorted((spec.get("hard") or {}).items()):
-        text = f"{name}: {used.get(name, '0')}/{value}"
-        (limits if name.startswith("limits.") else asked).append(text)
-    return [_name(obj), ", ".join(asked), ", ".join(limits), _age(obj)]
+    asked: list[str] = []
+    limits: list[str] = []
+    for what, value in sorted((spec.get("hard") or {}).items()):
+        text = f"{what}: {used.get(what, '0')}/{value}"
+        (limits if what.startswith("limits.") else asked).append(text)
+    return [name(obj), ", ".join(asked), ", ".join(limits), age(obj)]
 
 
 _WORK = ("Containers*", "Images*", "Selector*")
@@ -443,24 +317,30 @@ PRINTERS: dict[tuple[str, str], tuple[tuple[str, ...], Cells]] = {
     ("", "serviceaccounts"): (("Name", "Secrets", "Age"), _account),
     ("", "namespaces"): (("Name", "Status", "Age"), _namespace),
     ("", "resourcequotas"): (("Name", "Request", "Limit", "Age"), _quota),
-    ("", "limitranges"): (("Name", "Created At"), _created),
+    ("", "limitranges"): (("Name", "Created At"), created),
     ("apps", "deployments"): (
         ("Name", "Ready", "Up-to-date", "Available", "Age", *_WORK),
-        _deployment,
+        workload_printers.deployment,
     ),
     ("apps", "replicasets"): (
         ("Name", "Desired", "Current", "Ready", "Age", *_WORK),
-        _replica_set,
+        workload_printers.replica_set,
     ),
-    ("apps", "statefulsets"): (("Name", "Ready", "Age", *_WORK[:2]), _stateful_set),
+    ("apps", "statefulsets"): (
+        ("Name", "Ready", "Age", *_WORK[:2]),
+        workload_printers.stateful_set,
+    ),
     ("apps", "controllerrevisions"): (("Name", "Controller", "Revision", "Age"), _revision),
-    ("batch", "jobs"): (("Name", "Status", "Completions", "Duration", "Age", *_WORK), _job),
+    ("batch", "jobs"): (
+        ("Name", "Status", "Completions", "Duration", "Age", *_WORK),
+        workload_printers.job,
+    ),
     ("batch", "cronjobs"): (
         (
             *("Name", "Schedule", "Timezone", "Suspend", "Active", "Last Schedule", "Age"),
             *_WORK,
         ),
-        _cron_job,
+        workload_printers.cron_job,
     ),
     ("policy", "poddisruptionbudgets"): (
         ("Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"),
@@ -483,9 +363,9 @@ PRINTERS: dict[tuple[str, str], tuple[tuple[str, ...], Cells]] = {
         ("Name", "Value", "Global-Default", "Age", "PreemptionPolicy"),
         _priority,
     ),
-    (_RBAC, "roles"): (("Name", "Created At"), _created),
-    (_RBAC, "clusterroles"): (("Name", "Created At"), _created),
+    (_RBAC, "roles"): (("Name", "Created At"), created),
+    (_RBAC, "clusterroles"): (("Name", "Created At"), created),
     (_RBAC, "rolebindings"): (_BOUND, _role_binding),
     (_RBAC, "clusterrolebindings"): (_BOUND, _role_binding),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): (("Name", "Created At"), _created),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): (("Name", "Created At"), created),
 }

@@ -30,7 +30,7 @@ def amount(text: str) -> Decimal:
     if suffix in _DECIMAL:
         return number.scaleb(_DECIMAL[suffix])
     if suffix in _BINARY:
-        return number * 1024 ** _BINARY.index(suffix)
+        return number * Decimal(1024) ** _BINARY.index(suffix)
     return number.scaleb(int(suffix[1:]))
 
 

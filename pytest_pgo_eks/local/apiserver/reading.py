@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from pytest_pgo_eks.local.apiserver import events, problems, selectors, tables
+from pytest_pgo_eks.local.apiserver import events, problems, selecting, tables
 from pytest_pgo_eks.local.apiserver.call import Call
 from pytest_pgo_eks.local.apiserver.problems import Problem
 from pytest_pgo_eks.local.apiserver.resources import Resource
-from pytest_pgo_eks.local.apiserver.selectors import Predicate
+from pytest_pgo_eks.local.apiserver.selecting import Predicate
 from pytest_pgo_eks.local.apiserver.store import (
     Change,
     Collection,
@@ -116,9 +116,9 @@ class Reading:
 
     def predicate(self, call: Call) -> Predicate | None:
         """Return what the call's selectors ask for."""
-        return selectors.both(
-            selectors.labels_predicate(call.query.get("labelSelector", "")),
-            selectors.fields_predicate(call.query.get("fieldSelector", ""), call.resource),
+        return selecting.both(
+            selecting.labels_predicate(call.query.get("labelSelector", "")),
+            selecting.fields_predicate(call.query.get("fieldSelector", ""), call.resource),
         )
 
     def select(self, call: Call) -> list[Stored]:
@@ -131,7 +131,7 @@ class Reading:
     ) -> tuple[list[Stored], bool, Predicate | None]:
         collection = self.store.collection(call.resource.storage)
         namespace = call.namespace if call.namespace or not call.resource.namespaced else None
-        name = selectors.single_name(call.query.get("fieldSelector", ""))
+        name = selecting.single_name(call.query.get("fieldSelector", ""))
         predicate = self.predicate(call)
         if name is not None and namespace is not None:
             one = collection.get(namespace, name)
@@ -252,7 +252,7 @@ class Reading:
 
 
 class _Lines:
-    """Event lines for one watch, in its form and through its selectors."""
+    """Event lines for one watch, in its form and through its selecting."""
 
     def __init__(self, call: Call, how: Form, predicate: Predicate | None) -> None:
         self._resource = call.resource

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable
+import datetime as dt
 from typing import Any
 
 from pytest_pgo_eks.local.apiserver import problems
@@ -45,12 +44,10 @@ def options(call: Call, body: Any) -> Obj:
 
 
 class Removal:
-    """Deletes objects, at once or by marking them. ``removed`` hears of what is gone."""
+    """Deletes objects, at once or by marking them."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.removed: Callable[[Obj], None] = lambda _obj: None
-        self.guard: Callable[[Call, Obj], None] = lambda _call, _obj: None
 
     def delete(self, call: Call, stored: Stored, wanted: Obj) -> tuple[Obj, bool]:
         """Delete one object; return its last or its marked state, and whether it is gone.
@@ -58,7 +55,6 @@ class Removal:
         :raises Problem: 409 when the preconditions do not hold.
         """
         self._preconditions(call, stored.obj, wanted.get("preconditions") or {})
-        self.guard(call, stored.obj)
         dry = call.dry_run or wanted.get("dryRun") == ["All"]
         obj = {**stored.obj, "metadata": {**stored.obj["metadata"]}}
         metadata = obj["metadata"]
@@ -69,7 +65,7 @@ class Removal:
             metadata.pop("finalizers", None)
         grace = self._grace(call, obj, wanted.get("gracePeriodSeconds"))
         if call.resource.storage == ("", "namespaces"):
-            return self._namespace(call, stored, obj, dry=dry)
+            return self._namespace(call, obj, dry=dry)
         if grace == 0 and not finalizers:
             if dry:
                 return obj, True
@@ -119,7 +115,7 @@ class Removal:
         found: int = max(0, wanted) if wanted is not None else 30
         return found
 
-    def _namespace(self, call: Call, stored: Stored, obj: Obj, *, dry: bool) -> tuple[Obj, bool]:
+    def _namespace(self, call: Call, obj: Obj, *, dry: bool) -> tuple[Obj, bool]:
         metadata = obj["metadata"]
         if metadata.get("deletionTimestamp"):
             if not (obj.get("spec") or {}).get("finalizers") and not metadata.get("finalizers"):
@@ -150,9 +146,7 @@ class Removal:
 
     def remove(self, call: Call, obj: Obj) -> Obj:
         """Take the object out of the store."""
-        gone = self.store.collection(call.resource.storage).remove(obj).obj
-        self.removed(gone)
-        return gone
+        return self.store.collection(call.resource.storage).remove(obj).obj
 
 
 def _graceful(call: Call) -> bool:
@@ -171,5 +165,5 @@ def _finalizers(had: list[str], policy: str | None) -> list[str]:
 
 
 def _after(seconds: int) -> str:
-    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    when = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
     return f"{when:%Y-%m-%dT%H:%M:%SZ}"

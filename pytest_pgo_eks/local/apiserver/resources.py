@@ -18,6 +18,7 @@ class Resource:
     """One resource in one version.
 
     ``storage`` names the collection that keeps the objects: versions of one resource share it.
+    ``stored_as`` is the apiVersion they have there, where it is another one.
     ``subresources`` maps a name to (kind, verbs). ``generation`` is raised when the spec changes.
     """
 
@@ -35,6 +36,7 @@ class Resource:
     generation: bool = False
     storage: tuple[str, str] = ("", "")
     list_kind: str = ""
+    stored_as: str = ""
     custom: bool = False
     columns: list[Obj] = field(default_factory=list)
     scale: Obj | None = None
@@ -129,7 +131,7 @@ def _make(
 
 
 _SCALE = {"scale": ("Scale", STATUS)}
-_REVIEW = {"verbs": ("create",)}
+_REVIEW: dict[str, Any] = {"verbs": ("create",)}
 _RBAC = "rbac.authorization.k8s.io"
 _AUTHZ = "authorization.k8s.io"
 _AUTHN = "authentication.k8s.io"
@@ -139,12 +141,10 @@ def _core() -> Iterator[Resource]:
     pod = {
         "attach": ("PodAttachOptions", ("create", "get")),
         "binding": ("Binding", ("create",)),
-        "ephemeralcontainers": ("Pod", STATUS),
         "eviction": ("Eviction", ("create",)),
         "exec": ("PodExecOptions", ("create", "get")),
         "log": ("Pod", ("get",)),
         "portforward": ("PodPortForwardOptions", ("create", "get")),
-        "resize": ("Pod", STATUS),
     }
     token = {"token": ("TokenRequest", ("create",))}
     finalize = {"finalize": ("Namespace", ("update",))}
@@ -189,7 +189,7 @@ def _core() -> Iterator[Resource]:
 
 def _builtins() -> Iterator[Resource]:
     yield from _core()
-    works = {"categories": "all", "status": True, "generation": True}
+    works: dict[str, Any] = {"categories": "all", "status": True, "generation": True}
     yield _make("apps", "v1", "ControllerRevision", "controllerrevisions")
     yield _make(
         "apps", "v1", "Deployment", "deployments", short="deploy", **works, subresources=_SCALE
@@ -219,6 +219,7 @@ def _builtins() -> Iterator[Resource]:
         short="ev",
         type_name="EventsV1Event",
         storage=("", "events"),
+        stored_as="v1",
     )
     yield _make(
         "networking.k8s.io",
@@ -228,7 +229,7 @@ def _builtins() -> Iterator[Resource]:
         short="netpol",
         generation=True,
     )
-    wide = {"namespaced": False}
+    wide: dict[str, Any] = {"namespaced": False}
     yield _make("storage.k8s.io", "v1", "StorageClass", "storageclasses", short="sc", **wide)
     yield _make(
         "scheduling.k8s.io",

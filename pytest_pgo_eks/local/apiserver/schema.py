@@ -66,8 +66,8 @@ _FIELD = re.compile(r"([^=!?#]+)(?:#([\d.]+))?([!?]*)=([^@~&]+)(?:(@)([^~&]*))?(
 @cache
 def _lines() -> dict[str, str]:
     text = Path(__file__).with_name("schema.txt").read_text(encoding="utf-8")
-    pairs = (line.split(":", 1) for line in text.splitlines() if line and line[0] != "#")
-    return {name: rest for name, rest in pairs}
+    lines = [line.partition(":") for line in text.splitlines() if line and line[0] != "#"]
+    return {name: rest for name, _, rest in lines}
 
 
 _structs: dict[str, Type] = {}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import web
 
-from pytest_pgo_eks.local.apiserver import bootstrap, definitions, problems, protobuf, reading
+from pytest_pgo_eks.local.apiserver import (
+    bootstrap,
+    definitions,
+    identity,
+    patches,
+    problems,
+    reading,
+)
 from pytest_pgo_eks.local.apiserver.admission import Allocators
 from pytest_pgo_eks.local.apiserver.authentication import Authenticator, Identity
 from pytest_pgo_eks.local.apiserver.authorization import MASTERS, Attributes, Authorizer
@@ -28,16 +33,23 @@ from pytest_pgo_eks.local.apiserver.resources import Registry
 from pytest_pgo_eks.local.apiserver.store import HISTORY, Store, Stored, encode
 from pytest_pgo_eks.local.apiserver.subresources import Subresources
 from pytest_pgo_eks.local.apiserver.times import since_s
+from pytest_pgo_eks.local.apiserver.wire import (
+    BODY_LIMIT,
+    JSON,
+    asked_for,
+    deleted,
+    read_body,
+    refusal,
+    reply,
+)
 from pytest_pgo_eks.local.apiserver.writing import Writing
 from pytest_pgo_eks.local.objects import Obj
 
 _log = logging.getLogger(__name__)
-_JSON = "application/json"
-_BODY_LIMIT = 8 * 1024 * 1024
-_TYPES = ("application/json", "application/yaml", protobuf.CONTENT_TYPE)
 _REVIEWS = {"authentication.k8s.io", "authorization.k8s.io"}
 _CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
 _EVENTS_S = 3600.0
+Extension = Callable[[web.BaseRequest, Identity], Awaitable[web.StreamResponse]]
 
 
 class ApiServer:
@@ -45,8 +57,12 @@ class ApiServer:
 
     ``tokens`` maps bearer tokens to identities; ``admin_token`` belongs to group system:masters.
     ``endpoints`` are the addresses of the ``kubernetes`` Service. ``kubelet_token`` and
-    ``kubelet_ca`` are what exec, logs and port-forward use towards the kubelets. Nothing is kept
-    on disk; ``state`` is where an ``audit.jsonl`` goes when ``audit`` is set.
+    ``kubelet_ca`` are what exec, logs and port-forward use towards the kubelets. ``history`` is the
+    number of events per resource from which watches can go on, ``events_s`` how long Events are
+    kept. ``state`` is the cluster's directory; nothing is kept there.
+
+    ``extensions`` maps path prefixes to handlers of other parts: ``handler(request, identity)``,
+    called for whoever may use that path (non-resource rules).
     """
 
     def __init__(
@@ -60,7 +76,6 @@ class ApiServer:
         kubelet_token: str = "",
         kubelet_ca: Path | None = None,
         history: int = HISTORY,
-        audit: bool = False,
         events_s: float = _EVENTS_S,
     ) -> None:
         self.state = state
@@ -78,14 +93,13 @@ class ApiServer:
         )
         self.proxy = KubeletProxy(self.store, kubelet_token, kubelet_ca)
         self.front = Front(self.registry)
-        self.extensions: dict[str, Any] = {}
+        self.extensions: dict[str, Extension] = {}
         self.writing.check_role = self._check_role
         self.writing.define = self._define
         self.writing.finish = self.removal.finish
-        self.removal.removed = self._removed
+        self.cleanup = definitions.Cleanup(self.store, self.registry, self.removal, self.front)
         self._admin = Identity(admin.name, (*admin.groups, "system:authenticated"))
         self._events_s = events_s
-        self._audit_file = (state / "audit.jsonl") if audit else None
         self._runner: web.ServerRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         for obj in bootstrap.objects(self.allocators.first, endpoints):
@@ -102,7 +116,14 @@ class ApiServer:
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> None:
         """Serve on sockets that are already listening."""
-        server = web.Server(self._handle, access_log=None, keepalive_timeout=3600.0)
+        server = web.Server(
+            self._handle,
+            request_factory=_request,
+            # A client that goes away ends its watch now, not at the next event.
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=3600.0,
+        )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         for sock in sockets:
@@ -127,7 +148,7 @@ class ApiServer:
             self.sweep_events()
 
     def sweep_events(self) -> None:
-
+        """Remove the Events that are older than they are kept."""
         collection = self.store.collection(("", "events"))
         for stored in list(collection):
             obj = stored.obj
@@ -146,41 +167,32 @@ class ApiServer:
         definitions.serve(obj, self.registry)
         self.front.changed()
 
-    def _removed(self, obj: Obj) -> None:
-        if obj.get("kind") == "CustomResourceDefinition":
-            spec = obj["spec"]
-            self.registry.remove_custom(spec["group"], spec["names"]["plural"])
-            collection = self.store.collection((spec["group"], spec["names"]["plural"]))
-            for stored in list(collection):
-                collection.remove(stored.obj)
-            self.store.drop((spec["group"], spec["names"]["plural"]))
-            self.front.changed()
-
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._answer(request)
         except Problem as problem:
-            return _refusal(problem)
+            return refusal(problem)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug of ours is one failed request, not a dead server
             _log.exception("%s %s", request.method, request.path_qs)
-            return _refusal(
+            return refusal(
                 Problem(500, "InternalError", "Internal error occurred: see the stand-in's log")
             )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         who = self.authenticator.identify(request.headers.get("Authorization"))
+        who = identity.effective(request, who, self.authorizer)
         path = request.path
         target = parse(path)
         if target is None:
             self.authorizer.require(who, Attributes(request.method.lower(), path=path))
             return await self._other(request, who, path)
-        attributes = _attributes(request, target)
-        self.authorizer.require(who, attributes)
+        asked = asked_for(request, target)
+        self.authorizer.require(who, asked)
         resource = self.registry.find(target.group, target.version, target.resource)
         if resource is None:
-            return await self._missing(request, target)
+            return self._missing(target)
         if target.namespace and not resource.namespaced and target.resource != "namespaces":
             raise problems.no_such_resource()
         if target.subresource and target.subresource not in resource.subresources:
@@ -196,9 +208,12 @@ class ApiServer:
         )
         if call.subresource in {"exec", "attach", "portforward", "log"}:
             return await self.proxy.serve(request, call)
+        allowed = resource.subresources[call.subresource][1] if call.subresource else resource.verbs
+        if asked.verb not in allowed:
+            raise problems.method_not_allowed()
         return await self._verb(request, call)
 
-    async def _missing(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+    def _missing(self, target: Target) -> web.StreamResponse:
         if target.version not in self.registry.groups().get(target.group, []):
             return web.Response(status=404, text="404 page not found\n")
         raise problems.no_such_resource()
@@ -208,8 +223,7 @@ class ApiServer:
     ) -> web.StreamResponse:
         for prefix, handler in self.extensions.items():
             if path == prefix or path.startswith(prefix + "/"):
-                found: web.StreamResponse = await handler(request, who)
-                return found
+                return await handler(request, who)
         return self.front.answer(request, path)
 
     async def _verb(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
@@ -217,7 +231,7 @@ class ApiServer:
         how = reading.form(request.headers.get("Accept", ""))
         if method == "GET":
             return await self._read(request, call, how)
-        body, content_type = await _body(request)
+        body, content_type = await read_body(request)
         if method == "POST":
             return self._post(call, body, how)
         if not call.name and method != "DELETE":
@@ -232,15 +246,13 @@ class ApiServer:
 
     async def _read(self, request: web.BaseRequest, call: Call, how: Form) -> web.StreamResponse:
         if call.name and call.subresource == "scale":
-            return _reply(encode(self.subresources.get_scale(call)))
+            return reply(encode(self.subresources.get_scale(call)))
         if call.name:
-            return _reply(self.reading.get(call, how))
-        if not {"list", "watch"} & set(call.resource.verbs):
-            raise problems.method_not_allowed()
+            return reply(self.reading.get(call, how))
         if not call.flag("watch"):
-            return _reply(self.reading.list(call, how))
+            return reply(self.reading.list(call, how))
         chunks = await self.reading.watch(call, how)
-        answer = web.StreamResponse(headers={"Content-Type": _JSON})
+        answer = web.StreamResponse(headers={"Content-Type": JSON})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         # A new stream says so at once, before there is anything to say.
@@ -258,7 +270,7 @@ class ApiServer:
         if call.name and not call.subresource:
             raise problems.method_not_allowed()
         if call.resource.group in _REVIEWS:
-            return _reply(encode(self.subresources.review(call, body or {})), 201)
+            return reply(encode(self.subresources.review(call, body or {})), 201)
         if call.subresource:
             handler = {
                 "binding": self.subresources.bind,
@@ -267,28 +279,24 @@ class ApiServer:
             }.get(call.subresource)
             if handler is None:
                 raise problems.method_not_allowed()
-            return _reply(encode(handler(call, body or {})), 201)
-        if "create" not in call.resource.verbs:
-            raise problems.method_not_allowed()
+            return reply(encode(handler(call, body or {})), 201)
         return self._stored(call, self.writing.create(call, body), how, 201)
 
     def _put(self, call: Call, body: Any, how: Form) -> web.Response:
         if call.subresource == "scale":
-            return _reply(encode(self.subresources.set_scale(call, body or {})))
+            return reply(encode(self.subresources.set_scale(call, body or {})))
         if call.subresource == "finalize":
-            return _reply(encode(self.subresources.finalize(call, body or {})))
+            return reply(encode(self.subresources.finalize(call, body or {})))
         obj, created = self.writing.update(call, body)
         return self._stored(call, obj, how, 201 if created else 200)
 
     def _patch(self, call: Call, content_type: str, body: Any, how: Form) -> web.Response:
         if call.subresource == "scale":
-            return _reply(encode(self._patch_scale(call, content_type, body)))
+            return reply(encode(self._patch_scale(call, content_type, body)))
         obj, created = self.writing.patch(call, content_type, body)
         return self._stored(call, obj, how, 201 if created else 200)
 
     def _patch_scale(self, call: Call, content_type: str, body: Any) -> Obj:
-        from pytest_pgo_eks.local.apiserver import patches
-
         scale = self.subresources.get_scale(call)
         if content_type == "application/json-patch+json":
             return self.subresources.set_scale(call, patches.json_patch(scale, body))
@@ -301,12 +309,10 @@ class ApiServer:
         stored = self.writing.current(call)
         obj, gone = self.removal.delete(call, stored, wanted)
         if gone and call.resource.storage != ("", "pods"):
-            return _reply(encode(_deleted(call, obj)))
+            return reply(encode(deleted(call, obj)))
         return self._stored(call, obj, how, 200)
 
     def _delete_all(self, call: Call, wanted: Obj) -> web.Response:
-        if "deletecollection" not in call.resource.verbs:
-            raise problems.method_not_allowed()
         found = self.reading.select(call)
         for stored in found:
             namespace = stored.obj["metadata"].get("namespace", "")
@@ -319,7 +325,7 @@ class ApiServer:
             "metadata": {"resourceVersion": str(self.store.version)},
             "items": [stored.obj for stored in found],
         }
-        return _reply(encode(head))
+        return reply(encode(head))
 
     def _stored(self, call: Call, obj: Obj, how: Form, status: int) -> web.Response:
         metadata = obj["metadata"]
@@ -328,84 +334,14 @@ class ApiServer:
         )
         if found is None or found.obj is not obj:
             found = Stored(obj, 0)
-        answer = _reply(reading.render(call.resource, found, how), status)
+        answer = reply(reading.render(call.resource, found, how), status)
         for text in call.warnings:
             quoted = text.replace("\\", "\\\\").replace('"', '\\"')
             answer.headers.add("Warning", f'299 - "{quoted}"')
         return answer
 
 
-def _attributes(request: web.BaseRequest, target: Target) -> Attributes:
-    method = request.method
-    if method == "GET" or method == "HEAD":
-        watching = request.query.get("watch", "").lower() in {"true", "1"}
-        verb = "get" if target.name else "watch" if watching else "list"
-    elif method == "DELETE":
-        verb = "delete" if target.name else "deletecollection"
-    else:
-        verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
-    return Attributes(
-        verb, target.group, target.resource, target.subresource, target.namespace, target.name
-    )
-
-
-def _deleted(call: Call, obj: Obj) -> Obj:
-    details: Obj = {"name": obj["metadata"]["name"], "kind": call.resource.plural}
-    if call.resource.group:
-        details["group"] = call.resource.group
-    details["uid"] = obj["metadata"]["uid"]
-    return {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Success",
-        "details": details,
-    }
-
-
-def _reply(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type=_JSON)
-
-
-def _refusal(problem: Problem) -> web.Response:
-    answer = _reply(encode(problem.status()), problem.code)
-    answer.headers.update(problem.headers)
-    return answer
-
-
-async def _body(request: web.BaseRequest) -> tuple[Any, str]:
-    """Return the decoded body and its content type.
-
-    :raises Problem: 400 for what is no JSON or YAML, 413 and 415 for what is not taken.
-    """
-    content_type = request.headers.get("Content-Type", _JSON).partition(";")[0].strip().lower()
-    data = await request.read()
-    if len(data) > _BODY_LIMIT:
-        raise Problem(413, "RequestEntityTooLarge", "Request entity too large: limit is 8388608")
-    if not data:
-        return None, content_type
-    if content_type == protobuf.CONTENT_TYPE:
-        return protobuf.decode(data), content_type
-    if "cbor" in content_type:
-        raise problems.unsupported_media_type(content_type, _TYPES)
-    if "yaml" in content_type and data.lstrip()[:1] != b"{":
-        try:
-            return yaml.load(data, Loader=_Loader), content_type  # noqa: S506 - a safe loader
-        except yaml.YAMLError as error:
-            raise problems.bad_request(f"error decoding YAML: {error}") from None
-    try:
-        return json.loads(data), content_type
-    except ValueError as error:
-        raise problems.bad_request(
-            f"the object provided is unrecognized (must be of type object): {error}"
-        ) from None
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Leaves timestamps as the strings they are."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
+def _request(*arguments: Any) -> web.BaseRequest:
+    """Make a request that may be as large as a CustomResourceDefinition (aiohttp: 1 MiB)."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(*arguments, loop, client_max_size=BODY_LIMIT)

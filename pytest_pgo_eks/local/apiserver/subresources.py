@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 from pytest_pgo_eks.local.apiserver import ownership, problems
@@ -113,13 +113,13 @@ class Subresources:
             return
         if status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
             what = f"The disruption budget {name} is still being processed by the server."
-            raise _too_many(what, name, retry)
+            raise _too_many(what, retry)
         if status.get("disruptionsAllowed", 0) <= 0:
             what = (
                 f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy "
                 f"pods and has {status.get('currentHealthy', 0)} currently"
             )
-            raise _too_many(what, name, retry)
+            raise _too_many(what, retry)
         if dry:
             return
         changed = {**budget, "metadata": {**budget["metadata"]}, "status": {**status}}
@@ -142,7 +142,7 @@ class Subresources:
         token, ends = self.authenticator.issue(
             account, seconds=seconds, audiences=spec.get("audiences") or (), bound=bound
         )
-        when = datetime.datetime.fromtimestamp(ends, datetime.UTC)
+        when = dt.datetime.fromtimestamp(ends, dt.UTC)
         return {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
@@ -307,7 +307,7 @@ def _ready(pod: Obj) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def _too_many(message: str, budget: str, headers: dict[str, str]) -> Problem:
+def _too_many(message: str, headers: dict[str, str]) -> Problem:
     cause = {"reason": "DisruptionBudget", "message": message}
     return Problem(
         429,

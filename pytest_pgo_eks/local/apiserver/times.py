@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 
 
@@ -34,7 +34,7 @@ def human(seconds: float) -> str:
 
 def parse(text: str) -> float:
     """Return a timestamp of the API as seconds since 1970."""
-    return datetime.datetime.fromisoformat(text).timestamp()
+    return dt.datetime.fromisoformat(text).timestamp()
 
 
 def since(text: str | None) -> str:

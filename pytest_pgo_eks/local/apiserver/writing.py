@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_pgo_eks.local.apiserver import (
     admission,
-    events,
+    doors,
+    intake,
     ownership,
     patches,
     problems,
@@ -16,8 +17,6 @@ from pytest_pgo_eks.local.apiserver import (
     validation,
 )
 from pytest_pgo_eks.local.apiserver.call import Call
-from pytest_pgo_eks.local.apiserver.decode import Decoder
-from pytest_pgo_eks.local.apiserver.defaults import DEFAULTS
 from pytest_pgo_eks.local.apiserver.problems import Problem, bad_request
 from pytest_pgo_eks.local.apiserver.resources import Resource
 from pytest_pgo_eks.local.apiserver.store import Store, Stored
@@ -73,55 +72,9 @@ class Writing:
         self.define: Callable[[Obj, Obj | None], None] = lambda _obj, _old: None
         self.finish: Callable[[Call, Stored, Obj], Obj | None] = lambda _c, _s, _o: None
 
-    def decode(self, call: Call, body: Any, resource: Resource | None = None) -> Obj:
-        """Return the clean object of a request's body: known fields only, defaulted.
-
-        :raises Problem: 400 for a body of another kind or with values of a wrong type.
-        """
-        resource = resource or call.resource
-        if not isinstance(body, dict):
-            raise bad_request("the object provided is unrecognized (must be of type object)")
-        version = body.get("apiVersion") or resource.api_version
-        kind = body.get("kind") or resource.kind
-        if (version, kind) != (resource.api_version, resource.kind):
-            raise bad_request(
-                f"{kind} in version {version!r} cannot be handled as a {resource.kind}: "
-                f"the API version in the data ({version}) does not match the expected API version "
-                f"({resource.api_version})"
-                if version != resource.api_version
-                else f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-                f"no kind {kind!r} is registered here"
-            )
-        decoder = Decoder(kind, resource.version)
-        if resource.custom:
-            obj = structural.take(body, resource, decoder)
-        else:
-            obj = decoder.object(body, resource.type)
-        obj = {"apiVersion": resource.api_version, "kind": resource.kind, **_rest(obj)}
-        obj.setdefault("metadata", {})
-        self._report(call, decoder, kind, resource.version)
-        if resource.group == "events.k8s.io":
-            obj = events.to_core(obj)
-        default = DEFAULTS.get(resource.storage)
-        if default is not None:
-            default(obj)
-        return obj
-
-    @staticmethod
-    def _report(call: Call, decoder: Decoder, kind: str, version: str) -> None:
-        if not decoder.unknown or call.silent:
-            return
-        if call.strict:
-            said = ", ".join(f'unknown field "{name}"' for name in decoder.unknown)
-            raise bad_request(
-                f'{kind} in version "{version}" cannot be handled as a {kind}: '
-                f"strict decoding error: {said}"
-            )
-        call.warnings += [f'unknown field "{name}"' for name in decoder.unknown]
-
     def create(self, call: Call, body: Any) -> Obj:
         """Create an object and return it."""
-        return self._create(call, self.decode(call, body))
+        return self._create(call, intake.decode(call, body))
 
     def _create(self, call: Call, obj: Obj, managed: list[Obj] | None = None) -> Obj:
         resource, metadata = call.resource, obj["metadata"]
@@ -248,7 +201,7 @@ class Writing:
 
     def update(self, call: Call, body: Any) -> tuple[Obj, bool]:
         """Replace an object (or its status); return it and whether it was created."""
-        obj = self.decode(call, body)
+        obj = intake.decode(call, body)
         metadata = obj["metadata"]
         if metadata.setdefault("name", call.name) != call.name:
             raise bad_request(
@@ -293,10 +246,10 @@ class Writing:
         metadata["name"] = old["metadata"]["name"]
         if resource.namespaced:
             metadata["namespace"] = old["metadata"]["namespace"]
-        obj = _through_door(call, old, obj)
+        obj = doors.through_door(call, old, obj)
         metadata = obj["metadata"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
-        _generation(resource, old, obj)
+        doors.generation(resource, old, obj)
         if resource.storage == ("", "services") and call.subresource != "status":
             self._address(call, obj, old)
         if resource.storage[0] == _RBAC and not call.subresource:
@@ -307,7 +260,7 @@ class Writing:
             managed = ownership.updated(
                 old, obj, resource.type, call.writer, has_status=resource.has_status
             )
-        if _same(old, obj, managed):
+        if doors.same(old, obj, managed):
             return old
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             ended = self.finish(
@@ -358,7 +311,7 @@ class Writing:
             return self._apply(call, stored, patch)
         if stored is None:
             raise call.not_found()
-        base = _shown_as(resource, stored.obj)
+        base = intake.shown_as(resource, stored.obj)
         if content_type == "application/merge-patch+json":
             if not isinstance(patch, dict):
                 raise bad_request("the merge patch must be an object")
@@ -374,7 +327,7 @@ class Writing:
                 else (*_PATCH_TYPES, "application/strategic-merge-patch+json")
             )
             raise problems.unsupported_media_type(content_type, allowed)
-        obj = self.decode(call, changed)
+        obj = intake.decode(call, changed)
         return self.replace(call, stored, obj), False
 
     def _apply(self, call: Call, stored: Stored | None, config: Any) -> tuple[Obj, bool]:
@@ -394,8 +347,8 @@ class Writing:
             )
         if stored is None and call.subresource:
             raise call.not_found()
-        config = self._typed(call, config)
-        base = _shown_as(resource, stored.obj) if stored else None
+        config = intake.configuration(call, config)
+        base = intake.shown_as(resource, stored.obj) if stored else None
         new, managed = ownership.applied(
             base,
             config,
@@ -407,7 +360,7 @@ class Writing:
         quiet = Call(
             resource, call.namespace, call.name, call.subresource, {"fieldValidation": "Ignore"}
         )
-        obj = self.decode(quiet, new)
+        obj = intake.decode(quiet, new)
         if stored is None:
             obj["metadata"]["name"] = call.name
             for name in ("uid", "resourceVersion"):
@@ -421,91 +374,3 @@ class Writing:
             return self._create(call, obj, managed), True
         obj["metadata"].setdefault("resourceVersion", stored.obj["metadata"]["resourceVersion"])
         return self.replace(call, stored, obj, managed), False
-
-    def _typed(self, call: Call, config: Obj) -> Obj:
-        """Check an applied configuration's types, and report fields that are not known."""
-        resource = call.resource
-        decoder = Decoder(resource.kind, resource.version)
-        if resource.custom:
-            obj = structural.take(config, resource, decoder, fill=False)
-        else:
-            obj = decoder.object(config, resource.type)
-        self._report(call, decoder, resource.kind, resource.version)
-        metadata = {"name": call.name, **(obj.get("metadata") or {})}
-        if resource.namespaced:
-            metadata["namespace"] = call.namespace
-        return {
-            **obj,
-            "apiVersion": config["apiVersion"],
-            "kind": config["kind"],
-            "metadata": metadata,
-        }
-
-
-def _rest(obj: Obj) -> Obj:
-    return {name: value for name, value in obj.items() if name not in {"apiVersion", "kind"}}
-
-
-def _shown_as(resource: Resource, obj: Obj) -> Obj:
-    """Return a stored object in the resource's own version."""
-    if resource.group == "events.k8s.io":
-        return events.from_core(obj)
-    if obj["apiVersion"] == resource.api_version:
-        return obj
-    return {**obj, "apiVersion": resource.api_version}
-
-
-def _through_door(call: Call, old: Obj, obj: Obj) -> Obj:
-    """Keep what this endpoint does not write: the status, or everything but the status."""
-    if call.subresource == "status":
-        found = {**old, "metadata": {**old["metadata"]}}
-        if "status" in obj:
-            found["status"] = obj["status"]
-        else:
-            found.pop("status", None)
-        if not call.resource.custom:
-            for name in ("labels", "annotations", "finalizers"):
-                _copy(obj["metadata"], found["metadata"], name)
-        if "managedFields" in obj["metadata"]:
-            found["metadata"]["managedFields"] = obj["metadata"]["managedFields"]
-        return found
-    if call.resource.has_status:
-        _copy(old, obj, "status")
-    if call.resource.storage == ("", "namespaces") and call.subresource != "finalize":
-        _copy(old, obj, "spec")
-    return obj
-
-
-def _copy(source: Obj, target: Obj, name: str) -> None:
-    if name in source:
-        target[name] = source[name]
-    else:
-        target.pop(name, None)
-
-
-def _generation(resource: Resource, old: Obj, obj: Obj) -> None:
-    metadata = obj["metadata"]
-    _copy(old["metadata"], metadata, "generation")
-    if not resource.generation:
-        return
-    ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if resource.has_status else set())
-    before = {name: value for name, value in old.items() if name not in ignored}
-    after = {name: value for name, value in obj.items() if name not in ignored}
-    if before != after:
-        metadata["generation"] = old["metadata"].get("generation", 0) + 1
-
-
-def _same(old: Obj, new: Obj, managed: list[Obj]) -> bool:
-    """Say whether an update changes nothing; a manager's time alone is no change."""
-
-    def bare(entries: list[Obj]) -> list[Obj]:
-        return [{name: value for name, value in one.items() if name != "time"} for one in entries]
-
-    had = old["metadata"]
-    has = new["metadata"]
-    if bare(had.get("managedFields") or []) != bare(managed):
-        return False
-    if {**old, "metadata": None} != {**new, "metadata": None}:
-        return False
-    names = (set(had) | set(has)) - {"managedFields"}
-    return all(had.get(name) == has.get(name) for name in names)
