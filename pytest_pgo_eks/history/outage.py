@@ -131,6 +131,7 @@ def outages(
         done=ops.done[index],
         acknowledged=(ops.outcome[index] == OK) & (ops.kind[index] != CONNECT),
         run_end=int(ops.done.max()),
+        gone_at=_gone_at(history, client) if session == PINNED else None,
     )
     return [_bounded(seen, gap) for gap in _gaps(seen, int(min_s * 1e9))]
 
@@ -148,6 +149,17 @@ class _Attempts:
     acknowledged: Mask
     run_end: int
     """A session that fell silent is silent until here: a pinned one leaves no further record."""
+    gone_at: int | None
+    """When a pinned session learned that it is lost; it is never opened again, so it stays so."""
+
+
+def _gone_at(history: History, client: int | None) -> int | None:
+    ended = [
+        int(event["at"])
+        for event in history.events
+        if event["kind"] == "pinned-ended" and client in (None, event["client"])
+    ]
+    return min(ended, default=None)
 
 
 def _gaps(seen: _Attempts, min_ns: int) -> list[tuple[int | None, int | None]]:
@@ -187,8 +199,8 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
         lasted_to = int(invoke[witnesses].max())
     else:
         begun_by = lasted_to = latest
-    if seen.session == PINNED and first is None and len(failures):
-        lasted_to = latest  # it is never opened again, so it stays lost
+    if seen.gone_at is not None and first is None:
+        begun_by, lasted_to = min(begun_by, seen.gone_at), latest
     ordered = failures[np.argsort(invoke[failures], kind="stable")]
     usual = int(np.median((done - invoke)[acknowledged])) if acknowledged.any() else healthy
     # Begin: after the last acknowledgement, before the first attempt that was under way too long.

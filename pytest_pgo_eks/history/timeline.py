@@ -41,7 +41,8 @@ svg{font:12px system-ui,sans-serif;--ink:#1b1f24;--soft:#6b7280;--line:#d5d9df;-
 --t0:#64748b;--t1:#60a5fa;--t2:#fb923c;--t3:#4ade80;--t4:#c084fc;--t5:#facc15;--t6:#22d3ee}}
 text{fill:var(--ink)}.soft{fill:var(--soft)}.grid{stroke:var(--line);fill:none}
 .ok{fill:var(--ok)}.unsafe{fill:var(--unsafe)}.fail{fill:var(--fail)}.info{fill:var(--info)}
-.out{fill:var(--out)}.mark{stroke:var(--ink);stroke-dasharray:3 3}.big{font-size:15px;font-weight:600}
+.out{fill:var(--out)}.mark{stroke:var(--ink);stroke-dasharray:3 3}
+.on{paint-order:stroke;stroke:var(--ground);stroke-width:3px}.big{font-size:15px;font-weight:600}
 """
 
 
@@ -298,7 +299,7 @@ class _Picture:
                 colour = f"var(--t{(int(timeline) - 1) % 6 + 1})"
                 self.out.append(f'<path d="{d}" fill="{colour}"/>')
                 x = _LEFT + int(cells[0])
-                self._text(x + 3, self.y + 15, f"timeline {timeline}", "", ' fill-opacity=".9"')
+                self._text(x + 3, self.y + 14, f"timeline {timeline}", "on")
             self.y += _LANE_H
         self.y += 6
 

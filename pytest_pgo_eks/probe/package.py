@@ -7,7 +7,7 @@ import io
 import zipfile
 from pathlib import Path
 
-_TOP = b"import sys\nfrom agent.main import main\nsys.exit(main(sys.argv[1:]))\n"
+_TOP = b"import sys\nfrom agent.__main__ import start\nsys.exit(start())\n"
 
 
 @functools.cache

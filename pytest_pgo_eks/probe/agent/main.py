@@ -29,6 +29,7 @@ from .load import Clients, PathPlan
 from .load import Path as LoadPath
 from .oneshot import target
 from .records import Recorder
+from .watch import Watch
 
 _FLUSH_S = 0.1
 _HEARTBEAT_S = 1.0
@@ -87,6 +88,7 @@ class Agent:
         self.spool = Spool(directory / "stream.jsonl")
         self.ended = asyncio.Event()
         self._full = False
+        self._ending = False
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -99,9 +101,12 @@ class Agent:
             loop.add_signal_handler(number, self._terminated)
         for plan in self.config.get("paths", ()):
             self.add_path(plan)
-        flusher = loop.create_task(self._flush_forever())
+        running = [loop.create_task(self._flush_forever())]
+        if watch := self.config.get("watch"):
+            running.append(loop.create_task(Watch(self.recorder, watch).run()))
         await self.ended.wait()
-        flusher.cancel()
+        for task in running:
+            task.cancel()
         server.close()
         self.spool.close()
 
@@ -144,8 +149,10 @@ class Agent:
 
     async def stop(self, reason: str) -> None:
         """End the load: let what is under way come back for a moment, abort the rest, say the end."""
-        if self.ended.is_set():
+        if self._ending:
+            await self.ended.wait()
             return
+        self._ending = True
         await self.quiet()
         line = self.recorder.cut(end=reason)
         for _ in range(50):
@@ -237,10 +244,6 @@ def main(argv: list[str]) -> int:
             return _daemon(Path(directory), json.loads(sys.stdin.readline()))
         case ["foreground", directory]:
             return _foreground(Path(directory), json.loads(sys.stdin.readline()))
-        case ["ctl", directory]:
-            return _control(Path(directory), sys.stdin.readline())
-        case ["follow", directory, offset]:
-            return follow(Path(directory), int(offset))
         case ["ask"]:
             return oneshot.main(json.loads(sys.stdin.readline()))
         case ["prepare"]:
@@ -289,45 +292,3 @@ def _daemon(directory: Path, config: dict[str, Any]) -> int:
     with contextlib.suppress(OSError):
         print((directory / "agent.log").read_text(encoding="utf-8"), file=sys.stderr)
     return 1
-
-
-def follow(directory: Path, offset: int) -> int:
-    """Copy the stream from byte ``offset`` to standard output until the agent is gone.
-
-    Ends with status 0 when the stream has ended well or its writer is dead: the reader tells the
-    two apart by the last line.
-    """
-    pid = int((directory / "pid").read_text(encoding="ascii"))
-    with (directory / "stream.jsonl").open("rb", buffering=0) as file:
-        file.seek(offset)
-        while True:
-            alive = _runs(pid)
-            while chunk := file.read(1 << 16):
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-            if not alive:
-                return 0
-            time.sleep(_FLUSH_S / 2)
-
-
-def _runs(pid: int) -> bool:
-    """Tell whether ``pid`` runs; a zombie (a pod's PID 1 may never reap) does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
-
-
-def _control(directory: Path, command: str) -> int:
-    """Pass one line on; a refusal is an answer like any other, so the status is 0."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(directory / "control"))
-        sock.sendall(command.encode())
-        answer = b""
-        while chunk := sock.recv(65536):
-            answer += chunk
-    sys.stdout.write(answer.decode())
-    return 0
