@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_pgo_eks.errors import ApiProblem
 from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.pgo.observation import (
     Instance,
@@ -33,7 +34,11 @@ def observation_of(
     servers: Mapping[str, ServerState] | None = None,
     silent: Mapping[str, str] | None = None,
 ) -> Observation:
-    """Read an observation from objects as the API gave them."""
+    """Read an observation from objects as the API gave them.
+
+    :raises ApiProblem: Patroni's configuration or history is there and cannot be read: taking it
+        for empty would be an answer.
+    """
     by_name = {one["metadata"]["name"]: one for one in endpoints}
     config = by_name.get(f"{name}-ha-config")
     found = names.notes(config) if config else {}
@@ -50,8 +55,8 @@ def observation_of(
         sync=_sync(sync) if sync else None,
         status=_status(cluster) if cluster else None,
         system_identifier=found.get("initialize"),
-        config=_json(found.get("config"), {}),
-        history=tuple(_promotion(line) for line in _json(found.get("history"), [])),
+        config=_record(found.get("config"), {}, "config"),
+        history=tuple(_promotion(line) for line in _record(found.get("history"), [], "history")),
         services={
             service: _addresses(by_name[service])
             for suffix in ("ha", "replicas", "pgbouncer")
@@ -90,7 +95,7 @@ def _instance(pod: Object, zones: Mapping[str, str]) -> Instance:
 
 
 def _patroni(text: str | None) -> PatroniStatus | None:
-    said = _json(text, None)
+    said = _json(text)
     if not isinstance(said, dict):
         return None
     return PatroniStatus(
@@ -190,13 +195,22 @@ def _addresses(one: Object) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _json(text: str | None, default: Any) -> Any:
-    if not text:
-        return default
+def _json(text: str | None) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text or "")
     except ValueError:
-        return default
+        return None
+
+
+def _record(text: str | None, empty: Any, what: str) -> Any:
+    if not text:
+        return empty
+    found = _json(text)
+    if not isinstance(found, type(empty)) or (
+        isinstance(found, list) and not all(isinstance(one, list) and one for one in found)
+    ):
+        raise ApiProblem(f"Patroni's {what} cannot be read: {text[:200]!r}")
+    return found
 
 
 def _whole(text: str | None) -> int | None:
