@@ -223,19 +223,26 @@ def counter_losses(history: History) -> list[tuple[int, int, int, int, int]]:
     must be told n+1 … n+1+m next; being told less says at once how many of its writes are gone.
     """
     ops = history.ops
-    found: list[tuple[int, int, int, int, int]] = []
     writes = np.flatnonzero((ops.kind == WRITE) & (ops.key >= 0) & (ops.outcome != FAIL))
-    order = np.lexsort((ops.invoke[writes], ops.key[writes]))
-    writes = writes[order]
-    position = np.flatnonzero((ops.outcome[writes] == OK) | (ops.outcome[writes] == UNSAFE))
-    told = writes[position]
-    same = ops.key[told[1:]] == ops.key[told[:-1]]
-    back = same & (ops.value[told[1:]] <= ops.value[told[:-1]])
-    for i in np.flatnonzero(back):
-        before, after = int(told[i]), int(told[i + 1])
-        between = int(position[i + 1] - position[i] - 1)
-        least = int(ops.value[before] + 1 - ops.value[after])
-        found.append((int(ops.key[before]), least, least + between, before, after))
+    writes = writes[np.lexsort((ops.invoke[writes], ops.key[writes]))]
+    outcome, key, value = ops.outcome[writes], ops.key[writes], ops.value[writes]
+    # Only an acknowledgement promises anything; a cancelled wait still tells what the server had.
+    promised = np.isin(writes, np.flatnonzero(acknowledged(history)))
+    at = np.arange(len(writes))
+    last = np.maximum.accumulate(np.where(promised, at, -1))
+    last = np.concatenate(([-1], last[:-1])) if len(writes) else last
+    told = (outcome == OK) | (outcome == UNSAFE)
+    back = told & (last >= 0) & (key == key[last]) & (value <= value[last])
+    found: list[tuple[int, int, int, int, int]] = []
+    reported = -1
+    for after in np.flatnonzero(back).tolist():
+        before = int(last[after])
+        if before == reported:
+            continue
+        reported = before
+        least = int(value[before] + 1 - value[after])
+        most = least + after - before - 1
+        found.append((int(key[after]), least, most, int(writes[before]), int(writes[after])))
     return found
 
 
