@@ -140,6 +140,7 @@ def test_files_before_there_is_a_database() -> None:
             "allow-group-access",
             "data-checksums",
             "encoding=UTF8",
+            "no-sync",
             "waldir=/pgdata/pg16_wal",
         ],
     }

@@ -4,8 +4,9 @@ A program of its own (``python -m pytest_pgo_eks.local.operator``) that runs in 
 Deployment with in-cluster credentials. It plays PGO 5.8 or 6.0 (`releases`), and differs from both
 on purpose in these points:
 
-- ``pg_basebackup`` asks for a fast checkpoint, and the first backup is taken once the first
-  replicas stand: real creation waits two minutes for spread checkpoints, which a stand-in must not.
+- initdb and ``pg_basebackup`` do not sync file by file, the latter asks for a fast checkpoint, and
+  the first backup is taken once the first replicas stand: real creation waits two minutes for
+  spread checkpoints, which a stand-in must not.
 - ``patronictl edit-config`` runs when the stored configuration differs from the wanted one, not in
   every reconcile: the effect is the same, at no idle cost.
 - ``hippo-pgbackrest-config`` is written before the instances, so that no pod waits for its volume.
