@@ -84,6 +84,7 @@ class _Look:
     def __init__(self, show: Callable[[object], str]) -> None:
         self._show = show
         self.last_seen = ""
+        self.worked = 0
         self.trouble: Exception | None = None
         self.count = 0
 
@@ -100,11 +101,13 @@ class _Look:
             self.trouble = trouble
             return False, None
         self.trouble = None
+        self.worked += 1
         self.last_seen = _cut(self._show(value))
         return True, value
 
     def story(self) -> str:
-        seen = f"last seen: {self.last_seen}" if self.last_seen else "nothing was ever seen"
+        shown = self.last_seen or "(empty)"
+        seen = f"last seen: {shown}" if self.worked else "nothing was ever seen"
         if self.trouble is not None:
             return f"the last look failed: {filtered(str(self.trouble))}; {seen}"
         return seen

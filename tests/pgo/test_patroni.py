@@ -89,9 +89,9 @@ def test_the_cluster_knows_its_names_and_declarations(postgres: PostgresCluster)
 def test_deleting_waits_until_nothing_is_left(kube: FakeKube, postgres: PostgresCluster) -> None:
     kube.objects["PostgresCluster"] = []
     with pytest.raises(TimeoutError, match=rf"Pod {REPLICA}.*PersistentVolumeClaim"):
-        postgres.delete(within_s=0)
+        postgres.delete(within_s=0.1)
     kube.objects["Pod"] = kube.objects["PersistentVolumeClaim"] = []
-    postgres.delete(within_s=0)
+    postgres.delete(within_s=1)
 
 
 @pytest.mark.parametrize(
