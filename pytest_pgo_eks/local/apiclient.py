@@ -133,6 +133,45 @@ class ApiClient:
 
         :raises ApiError: any answer of 400 or above, and ``code=0`` for no answer at all.
         """
+        text = await self._send(
+            method,
+            path,
+            body=body,
+            query=query,
+            content_type=content_type,
+            timeout_s=timeout_s,
+        )
+        found: Obj = json.loads(text) if text else {}
+        return found
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        previous: bool = False,
+        tail: int | None = None,
+        timeout_s: float = _REQUEST_S,
+    ) -> str:
+        """Return a container's log, or its last ``tail`` lines."""
+        query = {"container": container, "previous": str(previous).lower()}
+        if tail is not None:
+            query["tailLines"] = str(tail)
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        text = await self._send("GET", path, query=query, timeout_s=timeout_s)
+        return text.decode("utf-8", "replace")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+        timeout_s: float = _REQUEST_S,
+    ) -> bytes:
         headers = self._headers() | {"Accept": "application/json"}
         data = None
         if body is not None:
@@ -150,8 +189,7 @@ class ApiClient:
                 text = await answer.read()
                 if answer.status >= 400:
                     raise _error(answer.status, text)
-                found: Obj = json.loads(text) if text else {}
-                return found
+                return text
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             what = f"{method} {path}: {type(error).__name__} {error}"
             raise ApiError(0, "Unreachable", what) from error

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from pytest_pgo_eks.local import pki
-from pytest_pgo_eks.local.apiclient import ApiClient, Cache
+from pytest_pgo_eks.local.apiclient import ApiClient, ApiError, Cache
 from pytest_pgo_eks.local.apiserver import ApiServer, Identity
 from pytest_pgo_eks.local.controllers import ControllerConfig, run_controllers
 from pytest_pgo_eks.local.faults_api import PREFIX, FaultsApi
@@ -31,7 +31,7 @@ from pytest_pgo_eks.local.network import (
     three_zones,
 )
 from pytest_pgo_eks.local.network.faults import Faults
-from pytest_pgo_eks.local.objects import DEPLOYMENT, NODE, Kind, Obj
+from pytest_pgo_eks.local.objects import DEPLOYMENT, NODE, POD, Kind, Obj
 from pytest_pgo_eks.local.state import write
 from pytest_pgo_eks.local.supervisor import Broken, Cluster
 
@@ -229,11 +229,34 @@ async def _until_ready(
         async with asyncio.timeout(_READY_S):
             await done.wait()
     except TimeoutError:
-        states = {name: item.get("status") for name, item in cache.items.items()}
-        raise Broken(f"{kind.plural} not ready after {_READY_S:.0f} s: {states}") from None
+        why = await _why_not(client, namespace)
+        what = f"{kind.plural} not ready after {_READY_S:.0f} s"
+        raise Broken("; ".join([what, *why])) from None
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _why_not(client: ApiClient, namespace: str | None) -> list[str]:
+    """Return what the pods of a namespace wait for, with the end of a failed one's log."""
+    found: list[str] = []
+    for pod in (await client.list(POD, namespace)).items if namespace else []:
+        name, status = pod["metadata"]["name"], pod.get("status") or {}
+        for one in status.get("containerStatuses") or []:
+            for state, details in one["state"].items():
+                if state != "running":
+                    reason = f"{details.get('reason')} {details.get('message') or ''}".strip()
+                    found.append(f"{name} {one['name']} is {state}: {reason}")
+            with contextlib.suppress(ApiError):
+                previous = one["restartCount"] > 0 and "running" not in one["state"]
+                log = await client.logs(
+                    namespace or "", name, container=one["name"], previous=previous, tail=5
+                )
+                found.append(f"its log ends: {log.strip()}")
+        if not status.get("containerStatuses"):
+            conditions = status.get("conditions") or []
+            found += [f"{name}: {c['message']}" for c in conditions if c.get("message")]
+    return found
 
 
 def _write_kubeconfig(path: Path, url: str, certificates: pki.Pki, token: str) -> None:

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from pytest_pgo_eks.local import preflight, state
+from pytest_pgo_eks.local.operator.releases import RELEASES
 from pytest_pgo_eks.local.state import InputProblem, Record, StateDir
 
 # Warm, the supervisor is ready within three seconds; a cold disk on a busy machine takes longer.
@@ -34,7 +35,7 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 
 
 class StartFailed(RuntimeError):
-    """The supervisor ended before it was ready. The message holds the end of its log."""
+    """The cluster did not come up. The message says what broke, or holds the end of the log."""
 
 
 class Interrupted(Exception):
@@ -62,6 +63,10 @@ def start(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     :raises StartFailed: it broke on the way; everything was removed again.
     :raises Interrupted: SIGINT or SIGTERM came; everything was removed again.
     """
+    if request.operator_version not in {None, *RELEASES}:
+        raise InputProblem(
+            f"--operator-version {request.operator_version}: one of {', '.join(RELEASES)}"
+        )
     problems = preflight.check(request.postgres_version)
     if problems:
         raise InputProblem("; ".join(map(str, problems)))
@@ -150,7 +155,7 @@ def _follow(reports: socket.socket, place: StateDir, say: Callable[[str], None])
             if "say" in message:
                 say(message["say"])
             if "problem" in message:
-                raise StartFailed(f"{message['problem']}\n{_tail(place)}")
+                raise StartFailed(message["problem"])
             if "ready" in message:
                 ready: dict[str, Any] = message["ready"]
                 return ready

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -141,7 +142,10 @@ def main(order: str) -> int:
         remove = asyncio.run(_run(given, state, report))
     except Exception as error:  # noqa: BLE001 - the last one to say what happened
         _log.critical("the cluster broke", exc_info=error)
-        report.problem(f"{type(error).__name__}: {error}")
+        if isinstance(error, Broken):
+            report.problem(str(error))
+        else:
+            report.problem("".join(traceback.format_exception(error)).strip())
         return 1
     if remove:
         forget(state)

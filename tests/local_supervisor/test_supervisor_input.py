@@ -58,6 +58,12 @@ def test_unknown_option_and_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid int value" in _refused(capsys, "up", "--owner-pid", "me")
 
 
+def test_unknown_operator_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--operator-version 4.7: one of 6.0, 5.8" in _refused(
+        capsys, "up", "--operator-version", "4.7"
+    )
+
+
 def test_no_such_owner(capsys: pytest.CaptureFixture[str]) -> None:
     for pid in ("99999999", "-5", "0"):
         assert "there is no such process" in _refused(capsys, "up", f"--owner-pid={pid}")

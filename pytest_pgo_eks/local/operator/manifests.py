@@ -118,7 +118,7 @@ def _deployment(played: Release, namespace: str, labels: Obj, images: dict[str, 
     container: Obj = {
         "name": "operator",
         "image": images["OPERATOR"],
-        "command": ["python", "-m", "pytest_pgo_eks.local.operator"],
+        "command": ["python3", "-m", "pytest_pgo_eks.local.operator"],
         "env": env,
         "ports": [{"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
         # PGO's image starts in a blink and is looked at after five seconds; ours is looked at
