@@ -149,4 +149,4 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> FeatureFil
     register_steps(config)
     if settings is None:
         select_without_cluster(config)
-    return FeatureFile.from_parent(parent, path=file_path)
+    return FeatureFile.at(parent, file_path)

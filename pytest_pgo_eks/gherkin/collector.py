@@ -15,6 +15,7 @@ from typing import Any
 import _pytest
 import pytest
 import pytest_bdd
+from _pytest.nodeid import NodeId
 from _pytest.pathlib import bestrelpath
 from pytest_bdd import scenario
 from pytest_bdd.exceptions import GherkinParseError
@@ -22,6 +23,7 @@ from pytest_bdd.feature import get_feature
 from pytest_bdd.parser import Feature, ScenarioTemplate
 from pytest_bdd.scenario import scenario_wrapper_template_registry
 
+from pytest_pgo_eks import shipped
 from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.audit import StepAudit, closure, sentences
 from pytest_pgo_eks.gherkin.source import Problem, problems
@@ -33,6 +35,20 @@ TEMPLATE = pytest.StashKey[ScenarioTemplate]()
 
 class FeatureFile(pytest.Module):
     """A Gherkin file; each scenario, and each row of an outline, becomes an item."""
+
+    @classmethod
+    def at(cls, parent: pytest.Collector, path: Path) -> FeatureFile:
+        """Return the collector of the file at ``path``.
+
+        Of the installed suite, which lies outside every root directory, pytest would make node ids
+        that depend on the arguments; these begin with ``features/`` as in a checkout, and can be
+        given back as arguments.
+        """
+        suite = shipped.features()
+        if path.is_relative_to(suite) and not path.is_relative_to(parent.config.rootpath):
+            name = f"features/{path.relative_to(suite).as_posix()}"
+            return cls.from_parent(parent, path=path, nodeid=NodeId(path=name))
+        return cls.from_parent(parent, path=path)
 
     def _getobj(self) -> types.ModuleType:
         found, parsed = problems(self.path, self._known_tags())

@@ -29,7 +29,7 @@ def refuse_broken() -> None:
     """
     if sys.version_info[:2] < _LEAST_PYTHON:
         raise UsageProblem(f"Python {sys.version.split()[0]} is too old; 3.11 or newer is needed")
-    _at_least("pytest", (9, 0), "older ones lack hooks that the plugin needs")
+    _at_least("pytest", (9, 2), "older ones name nodes in another way")
     _at_least("pytest-bdd", (9, 0, 1), "older ones fail every scenario on current pytest")
     client = installed("kubernetes")
     if client in _CLIENTS_WITHOUT_TOKEN:
