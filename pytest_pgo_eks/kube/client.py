@@ -15,6 +15,7 @@ from pytest_pgo_eks.kube.exec import ExecResult, ExecSession
 from pytest_pgo_eks.kube.forward import Forward
 from pytest_pgo_eks.kube.kinds import Kinds, Resource
 from pytest_pgo_eks.kube.listing import Labels, Object, pages, selectors_of
+from pytest_pgo_eks.kube.problems import Owned
 from pytest_pgo_eks.kube.transport import CONTENT_TYPES, Transport
 from pytest_pgo_eks.kube.watching import WatchEvent, WatchLoop
 from pytest_pgo_eks.secrets import Secret
@@ -88,18 +89,29 @@ class Kube:
     def apply(self, manifest: Mapping[str, Any], *, force: bool = False) -> Object:
         """Create or change an object by server-side apply; return it as stored.
 
-        :raises Conflict: another field manager owns a field; the message names both.
+        What we changed ourselves by :meth:`patch` is taken back without ``force``: the API counts
+        a manager's patches and its applies as two owners.
+
+        :raises Conflict: another field manager owns a field; the message names it.
         """
         resource, namespace, name = self._target(manifest)
-        query = [("fieldManager", self.field_manager), ("force", "true" if force else "false")]
-        return self._send(
-            "PATCH",
-            resource.path(namespace, name),
-            query=query,
-            body=dict(manifest),
-            content_type=CONTENT_TYPES["apply"],
-            repeatable=True,
-        )
+
+        def send(forced: str) -> Object:
+            return self._send(
+                "PATCH",
+                resource.path(namespace, name),
+                query=[("fieldManager", self.field_manager), ("force", forced)],
+                body=dict(manifest),
+                content_type=CONTENT_TYPES["apply"],
+                repeatable=True,
+            )
+
+        try:
+            return send("true" if force else "false")
+        except Owned as owned:
+            if owned.managers != {self.field_manager}:
+                raise
+            return send("true")
 
     def create(self, manifest: Mapping[str, Any]) -> Object:
         """Create an object that must not exist yet; ``generateName`` works."""

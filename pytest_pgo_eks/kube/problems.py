@@ -10,6 +10,14 @@ from pytest_pgo_eks.errors import ApiProblem, Conflict, NotFound
 from pytest_pgo_eks.secrets import filtered
 
 
+class Owned(Conflict):
+    """An apply wants fields that others own; ``managers`` are their names."""
+
+    def __init__(self, message: str, managers: set[str]) -> None:
+        super().__init__(message, status=409, reason="Conflict")
+        self.managers = managers
+
+
 def problem_of(status: int, body: object, what: str) -> ApiProblem:
     """Return the error for a status the API answered, with the words it used."""
     said = _status_object(body)
@@ -18,25 +26,31 @@ def problem_of(status: int, body: object, what: str) -> ApiProblem:
     if status == 404:
         return NotFound(f"{what}: {message}", status=404, reason=reason or "NotFound")
     if status == 409:
-        return Conflict(
-            f"{what}: {_conflict(said) or message}", status=409, reason=reason or "Conflict"
+        return _owned(what, said) or Conflict(
+            f"{what}: {message}", status=409, reason=reason or "Conflict"
         )
     return ApiProblem(f"{what}: {status} {reason}: {message}", status=status, reason=reason)
 
 
-def _conflict(said: Mapping[str, Any]) -> str | None:
+def _owned(what: str, said: Mapping[str, Any]) -> Owned | None:
     """Name the managers who own the fields that an apply wanted, as the answer's causes do."""
-    causes = (said.get("details") or {}).get("causes") or []
-    owned = [
-        f"{cause.get('field', '?')} ({str(cause.get('message', '')).removeprefix('conflict with ')})"
-        for cause in causes
+    causes = [
+        cause
+        for cause in (said.get("details") or {}).get("causes") or []
         if cause.get("reason") == "FieldManagerConflict"
     ]
-    if not owned:
+    if not causes:
         return None
-    return (
-        f"owned by another field manager: {', '.join(owned)}. Leave these fields out, or take "
-        "them over with force"
+    # conflict with "kubectl-edit" using apps/v1
+    words = [str(cause.get("message", "")).removeprefix("conflict with ") for cause in causes]
+    fields = ", ".join(
+        f"{cause.get('field', '?')} ({text})" for cause, text in zip(causes, words, strict=True)
+    )
+    managers = {text.split('"')[1] if text.count('"') >= 2 else text for text in words}
+    return Owned(
+        f"{what}: owned by another field manager: {fields}. Leave these fields out, or take them "
+        "over with force",
+        managers,
     )
 
 

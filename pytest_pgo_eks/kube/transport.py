@@ -308,8 +308,12 @@ class Transport:
             raise _Failed(
                 ApiProblem(f"{what}: no answer: {plain(error)}"), unsent=unsent, lost=True
             ) from error
-        except (OSError, ValueError) as error:
-            raise _Failed(ApiProblem(f"{what}: no answer: {plain(error)}"), lost=True) from error
+        except (OSError, ValueError, AttributeError) as error:
+            # 36 trips over its own error when TLS fails and there is no body to decode.
+            why = error.__context__ if isinstance(error, AttributeError) else error
+            raise _Failed(
+                ApiProblem(f"{what}: no answer: {plain(why or error)}"), lost=True
+            ) from error
 
 
 class _Failed(Exception):

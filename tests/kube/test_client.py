@@ -71,6 +71,12 @@ def test_a_conflict_names_the_other_manager_and_the_field(kube: Kube) -> None:
     kube.apply(pod("a"), force=True)
 
 
+def test_what_we_patched_ourselves_is_no_conflict(server: Server, kube: Kube) -> None:
+    kube.create(pod("a") | {"_owner": kube.field_manager})
+    kube.apply(pod("a"))
+    assert [line.rpartition("force=")[2] for line in server.seen("PATCH")] == ["false", "true"]
+
+
 def test_a_refusal_says_what_was_refused(server: Server, kube: Kube) -> None:
     server.rule("status", code=403, reason="Forbidden", message="u cannot get pods")
     with pytest.raises(ApiProblem) as caught:
