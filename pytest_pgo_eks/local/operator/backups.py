@@ -238,7 +238,7 @@ async def _manual_backup(work: Pass, *, ready: bool) -> None:
     if known["finished"]:
         return
     if current is not None:
-        known.update(_job_times(current))
+        known = status["manualBackup"] = {"id": wanted, "finished": False} | _job_times(current)
         for outcome, value, reason, text in (
             ("Complete", "True", "ManualBackupComplete", "completed successfully"),
             ("Failed", "False", "ManualBackupFailed", "did not complete successfully"),
