@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +19,7 @@ import aiohttp
 
 from pytest_pgo_eks.local.objects import Kind, Obj
 
+log = logging.getLogger(__name__)
 PatchType = Literal["json", "merge", "strategic", "apply"]
 
 _CONTENT_TYPES: dict[str, str] = {
@@ -448,6 +450,9 @@ class Cache:
             except ApiError as error:
                 if error.code == 410:
                     version = ""
+                elif error.code and not self._failures:
+                    # Refused, not unreachable: a missing right or kind, which somebody must know.
+                    log.warning("%s cannot be followed: %s", self.kind.plural, error)
                 self._failures += 1
             if self._failures > 1:
                 pause = min(5.0, 0.02 * 2 ** min(self._failures, 10))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError, Cache, Event, Listed
 from pytest_pgo_eks.local.objects import CONFIG_MAP, Obj
@@ -148,3 +151,15 @@ def test_the_end_of_a_predecessor_leaves_its_successor() -> None:
         assert found["metadata"]["uid"] == "second"
 
     asyncio.run(story())
+
+
+def test_a_refusal_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        refused = ApiError(403, "Forbidden", "not for you")
+        await played(Script([refused, refused, ([], 1)], []))
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+    assert [r.getMessage() for r in caplog.records] == [
+        "configmaps cannot be followed: 403 Forbidden: not for you"
+    ]

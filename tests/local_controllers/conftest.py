@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standin.server import running_api_server
+from standin.server import client_of, running_api_server
 
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError
+from pytest_pgo_eks.local.apiserver import Identity
 from pytest_pgo_eks.local.controllers import ControllerConfig, run_controllers
 from pytest_pgo_eks.local.controllers.clock import stamp
 from pytest_pgo_eks.local.objects import EVENT, NODE, POD, SERVICE_ACCOUNT, Kind, Obj, key
@@ -124,9 +125,14 @@ class Bed:
 
 @contextlib.asynccontextmanager
 async def running_bed(root: Path, **settings: Any) -> AsyncIterator[Bed]:
-    async with running_api_server() as (_, client):
+    # The identity the stand-in gives them: what it is not allowed shows here.
+    tokens = {"them": Identity("system:kube-controller-manager", ("system:controllers",))}
+    async with (
+        running_api_server(tokens=tokens) as (server, client),
+        client_of(server, client, "them") as theirs,
+    ):
         config = ControllerConfig(storage_root=root, cluster_ca="-- the CA --", **settings)
-        controllers = asyncio.create_task(run_controllers(client, config=config))
+        controllers = asyncio.create_task(run_controllers(theirs, config=config))
         try:
             bed = Bed(client, root)
             # As on a real cluster, a namespace takes pods once it has its default account.
