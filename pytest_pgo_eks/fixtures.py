@@ -13,7 +13,7 @@ import pytest
 from pytest_pgo_eks.errors import PgoEksError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_pgo_eks.clusters.base import ClusterHandle
     from pytest_pgo_eks.report.evidence import ScenarioEvidence
@@ -47,6 +47,14 @@ def pgo_postgres(
 ) -> Any:
     """The PostgresCluster under test, with all its instances ready."""
     return _or_fail(lambda: _run(pytestconfig).postgres(pgo_cluster, pgo_operator))
+
+
+@pytest.fixture(scope="session")
+def pgo_faults(pytestconfig: pytest.Config) -> Mapping[str, Any]:
+    """Faults that users' hooks ``pytest_pgo_faults`` add, by name."""
+    return {
+        name: make for some in pytestconfig.hook.pytest_pgo_faults() for name, make in some.items()
+    }
 
 
 @pytest.fixture

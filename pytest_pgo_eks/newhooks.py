@@ -6,7 +6,7 @@ them ``@pytest.hookimpl(optionalhook=True)`` where the conftest must also load w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_pgo_eks.clusters.base import ClusterHandle, Provider
+    from pytest_pgo_eks.faults.bench import Fault
+    from pytest_pgo_eks.pgo import PostgresCluster
     from pytest_pgo_eks.progress import Progress
     from pytest_pgo_eks.settings import Settings
 
@@ -63,8 +65,12 @@ def pytest_pgo_prove_healthy(postgres: object, settings: Settings, before: objec
     raise NotImplementedError
 
 
-def pytest_pgo_faults() -> Mapping[str, Any]:
-    """Return further faults by name; ``pytest_pgo_eks.faults`` documents what a fault is."""
+def pytest_pgo_faults() -> Mapping[str, Callable[[PostgresCluster], Fault]]:
+    """Return further faults by name, for the sentence ``When the fault "NAME" is injected``.
+
+    Each is a function that is given the PostgresCluster under test and returns a
+    :class:`~pytest_pgo_eks.faults.bench.Fault`: inject, prove, undo.
+    """
     raise NotImplementedError
 
 

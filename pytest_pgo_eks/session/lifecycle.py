@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -55,9 +55,7 @@ class Controller:
                 self._in_use = ledger.InUse(run.settings)
             if self._parallel:
                 # The controller of xdist collects nothing, so it cannot know what is needed.
-                refuse_manifest(run.settings, ())
-                if run.settings.reuse is None:
-                    run.provider.preflight(run.settings)
+                self._look_ahead(())
         except UsageProblem as problem:
             self._forget()
             raise pytest.UsageError(f"pgo: {problem}") from None
@@ -77,13 +75,19 @@ class Controller:
             return
         if not any(uses_cluster(item) for item in session.items):
             return
-        settings = self._run.settings
         try:
-            refuse_manifest(settings, session.items)
-            if settings.reuse is None:
-                self._run.provider.preflight(settings)
+            self._look_ahead(session.items)
         except UsageProblem as problem:
             raise pytest.UsageError(f"pgo: {problem}") from None
+
+    def _look_ahead(self, items: Sequence[pytest.Item]) -> None:
+        """Refuse what cannot work while nothing is created yet."""
+        run = self._run
+        refuse_manifest(run.settings, items)
+        if run.settings.reuse is None:
+            run.provider.preflight(run.settings)
+        else:
+            run.cluster()
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected |= {item.nodeid for item in items}
