@@ -180,14 +180,13 @@ def compare(old: Any, new: Any, kind: Type) -> tuple[Tree, Tree]:
         was = before.get(name)
         if was is not None and (was is value or was == value):
             continue
-        below = _below(kind, name)
-        more, less = compare(was, value, below) if value is not None else ({}, {})
-        if was is None and value is not None:
+        more, less = compare(was, value, _below(kind, name))
+        if was is None:
             more = leaf() | more
         _put(changed, name, more)
         _put(removed, name, less)
     for name, value in before.items():
-        if name not in after and value is not None:
+        if name not in after:
             _, less = compare(value, None, _below(kind, name))
             _put(removed, name, leaf() | less)
     return changed, removed
@@ -206,7 +205,7 @@ def _parts(value: Any, kind: Type) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, dict):
-        return {"f:" + name: inner for name, inner in value.items()}
+        return {"f:" + name: inner for name, inner in value.items() if inner is not None}
     return {item_key(item, kind): item for item in value}
 
 

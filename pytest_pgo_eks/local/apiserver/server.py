@@ -341,7 +341,11 @@ class ApiServer:
         return answer
 
 
-def _request(*arguments: Any) -> web.BaseRequest:
+def _request(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
     """Make a request that may be as large as a CustomResourceDefinition (aiohttp: 1 MiB)."""
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(*arguments, loop, client_max_size=BODY_LIMIT)
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT
+    )
