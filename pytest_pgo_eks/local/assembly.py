@@ -32,10 +32,12 @@ from pytest_pgo_eks.local.network import (
 )
 from pytest_pgo_eks.local.network.faults import Faults
 from pytest_pgo_eks.local.objects import DEPLOYMENT, NODE, POD, Kind, Obj
+from pytest_pgo_eks.local.operator.manifests import NAMESPACE, manifests
 from pytest_pgo_eks.local.state import write
 from pytest_pgo_eks.local.supervisor import Broken, Cluster
 
 _READY_S = 60.0
+DEFAULT = "6.0"
 STORAGE_CLASS = "standin-local"
 CAPABILITIES = frozenset({"zones", "network-policy", "node-drain", "volume-expansion"})
 
@@ -106,48 +108,39 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
     )
     config.storage_root.mkdir()
     cluster.spawn("controllers", run_controllers(client("controllers"), config=config))
-    async with cluster.phase("Services, policies and names"):
-        await _apply(admin, _base())
-        await network.start(client("network"), nodes)
-    async with cluster.phase("nodes"):
-        kubelet = Kubelet(
-            nodes=nodes,
-            client_factory=lambda node: client(node, socket_factory=network.socket_factory(node)),
-            network=network,
-            state=state.path / "kubelet",
-            tls=certificates.kubelet.server_context(),
-            token=kubelet_token,
-        )
-        await kubelet.start()
+    kubelet = Kubelet(
+        nodes=nodes,
+        client_factory=lambda node: client(node, socket_factory=network.socket_factory(node)),
+        network=network,
+        state=state.path / "kubelet",
+        tls=certificates.kubelet.server_context(),
+        token=kubelet_token,
+    )
+    version = order.operator_version or DEFAULT if order.operator else None
+    async with cluster.phase("nodes, Services, policies and names"):
         parts.push_async_callback(kubelet.stop)
+        # The operator's image is "pulled" and started while the rest comes up.
+        await asyncio.gather(
+            _apply(admin, [*_base(), *(manifests(version) if version else [])]),
+            network.start(client("network"), nodes),
+            kubelet.start(),
+        )
         await _until_ready(admin, NODE, len(nodes), _node_ready)
     faults = Faults(network, lose=kubelet.lose, restore=kubelet.restore)
     await faults.start()
     server.extensions[PREFIX] = FaultsApi(faults).handle
-    version = None
-    if order.operator:
-        version = await _operator(cluster, admin)
+    if version:
+        async with cluster.phase("operator"):
+            await _until_ready(admin, DEPLOYMENT, 1, _deployment_available, NAMESPACE)
     answer = {
         "name": order.name,
         "state_dir": str(state.path),
         "kubeconfig": str(state.kubeconfig),
         "kubernetes_version": (await admin.request("GET", "/version"))["gitVersion"],
         "capabilities": sorted(CAPABILITIES | faults.capabilities),
-        "operator_version": version,
+        "operator_version": f"{version}-stand-in" if version else None,
     }
     cluster.ready(answer)
-
-
-async def _operator(cluster: Cluster, admin: ApiClient) -> str:
-    from pytest_pgo_eks.local.operator.manifests import manifests
-
-    version = cluster.order.operator_version or "6.0"
-    async with cluster.phase("operator"):
-        await _apply(admin, manifests(version))
-        await _until_ready(
-            admin, DEPLOYMENT, 1, _deployment_available, namespace="postgres-operator"
-        )
-    return f"{version}-stand-in"
 
 
 def _base() -> list[Obj]:

@@ -224,11 +224,9 @@ async def _end(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
     try:
         async with asyncio.timeout(_STOP_S):
             for task in cluster.tasks:
-                task.remove_done_callback(cluster._ended)  # noqa: SLF001 - our own
-            await parts.aclose()
-            for task in cluster.tasks:
                 task.cancel()
             await asyncio.gather(*cluster.tasks, return_exceptions=True)
+            await parts.aclose()
     except TimeoutError:
         _log.warning("no orderly end within %.0f s", _STOP_S)
     except Exception:  # noqa: BLE001 - the kernel ends what is left
