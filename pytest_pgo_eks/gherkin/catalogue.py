@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections import defaultdict
 
 import pytest
@@ -24,7 +25,8 @@ def register_steps(config: pytest.Config) -> None:
     """
     if config.pluginmanager.hasplugin(_PACKAGE) or importlib.util.find_spec(_PACKAGE) is None:
         return
-    pytest.register_assert_rewrite(_PACKAGE)
+    if _PACKAGE not in sys.modules:
+        pytest.register_assert_rewrite(_PACKAGE)
     package = importlib.import_module(_PACKAGE)
     config.pluginmanager.register(package, _PACKAGE)
     for found in pkgutil.iter_modules(package.__path__):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 
 import pytest
 
-# Runs in this process forget what they imported; what is imported here already is not read again.
-import pytest_pgo_eks.session.wiring  # noqa: F401
+from pytest_pgo_eks import session, steps
 
 from .castles import Project
+
+# Runs in this process forget what they imported, and NumPy cannot be imported twice; what is
+# imported here already is not read again.
+for package in (session, steps):
+    for found in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{found.name}")
 
 
 @pytest.fixture
