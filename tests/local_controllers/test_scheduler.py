@@ -61,8 +61,10 @@ def test_a_set_with_claims_is_soon_on_a_node(tell: Tell) -> None:
         await bed.create(STATEFUL_SET, stateful_set("warm"))
         await bed.bound("warm-0")
         begun = time.perf_counter()
-        template = stateful_set("db", volumeClaimTemplates=[claim_template()])
-        await bed.create(STATEFUL_SET, template)
+        made = stateful_set("db", volumeClaimTemplates=[claim_template()])
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+        await bed.create(STATEFUL_SET, made)
         pod = await bed.bound("db-0")
         took_s = time.perf_counter() - begun
         claim = await bed.get(CLAIM, "data-db-0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pytest_pgo_eks.local.apiserver.metadata_rules import DNS_LABEL, SAY_LABEL
@@ -18,8 +18,9 @@ from pytest_pgo_eks.local.apiserver.quantity import amount
 from pytest_pgo_eks.local.objects import Obj
 
 
-def containers(spec: Obj, path: str) -> Iterator[FieldError]:
-    volumes = {one.get("name") for one in spec.get("volumes") or []}
+def containers(spec: Obj, path: str, claims: Iterable[str] = ()) -> Iterator[FieldError]:
+    """Check a pod's containers and volumes; ``claims`` are volumes that come from elsewhere."""
+    volumes = {one.get("name") for one in spec.get("volumes") or []} | set(claims)
     seen: set[str] = set()
     for at, volume in enumerate(spec.get("volumes") or []):
         name = volume.get("name", "")

@@ -70,7 +70,8 @@ def missing(value: Any, kind: Type, path: str = "") -> Iterator[FieldError]:
 def _template(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
     spec = obj["spec"]
     template = spec.get("template") or {}
-    yield from pod_rules.containers(template.get("spec") or {}, "spec.template.spec")
+    claims = [one["metadata"].get("name", "") for one in spec.get("volumeClaimTemplates") or []]
+    yield from pod_rules.containers(template.get("spec") or {}, "spec.template.spec", claims)
     selector = spec.get("selector")
     labels = (template.get("metadata") or {}).get("labels") or {}
     if not selector:
