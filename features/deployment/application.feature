@@ -29,7 +29,7 @@ Feature: An application's first connection
 
   Rule: PgBouncer serves the same database
 
-    @level-1 @pgbouncer
+    @level-1
     Scenario: An application connects through PgBouncer
       When an application connects through PgBouncer with the application's Secret
       Then the connected user is the application's

@@ -65,6 +65,11 @@ class Bench:
         self._record = record
         self._undo: list[Fault] = []
 
+    @property
+    def standing(self) -> tuple[Fault, ...]:
+        """The faults that are not undone yet, in the order of their injection."""
+        return tuple(self._undo)
+
     def inject(self, fault: Fault) -> Injected:
         """Inject a fault and prove it.
 

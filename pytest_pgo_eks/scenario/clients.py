@@ -104,15 +104,12 @@ class Clients:
         since, at = self._disturbed
         wanted = tuple(paths or self.paths)
 
-        def look() -> History:
-            return History.of(self._running().lines())
-
         def settled(history: History) -> bool:
             used_s = time.monotonic() - at
             return used_s > within_s + CALM_S or all(_calm(history, path, since) for path in wanted)
 
         history = eventually(
-            look,
+            self.so_far,
             accept=settled,
             within_s=max(within_s + CALM_S + 5.0 - (time.monotonic() - at), 1.0),
             what="writes to be acknowledged again",
@@ -121,6 +118,21 @@ class Clients:
             show=lambda seen: f"{len(seen.ops)} operations",
         )
         return [_in_time(history, path, since, within_s) for path in wanted]
+
+    def so_far(self) -> History:
+        """Return the history as far as it has come."""
+        if self._history is not None:
+            return self._history
+        return History.of(self._running().lines())
+
+    def acknowledged_from_now(self, within_s: float) -> list[Finding]:
+        """Wait until a write *begun* from now on is acknowledged through the primary Service."""
+        probe, since = self._running(), self.mark("from here on writes have to be acknowledged")
+        at = probe.wait_for_ack(PRIMARY, since, within_s)
+        after_s = round((at - since) / 1e9, 3)
+        sentence = f"writes through {PRIMARY} were acknowledged again after {after_s:.2f} s"
+        numbers: dict[str, Number] = {"budget_s": within_s, "after_s": after_s}
+        return [Finding("acknowledged-again-in-time", "holds", sentence, numbers)]
 
     def nothing_acknowledged(self, for_s: float) -> Finding:
         """Watch that no write *begun* from now on is acknowledged for ``for_s`` seconds.

@@ -1,0 +1,106 @@
+"""Givens: the cluster under test, its replication mode, its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_bdd import given, parsers
+
+from pytest_pgo_eks.errors import Inconclusive
+from pytest_pgo_eks.history.matrix import Mode
+from pytest_pgo_eks.pgo import Operator, PostgresCluster
+from pytest_pgo_eks.probe.control import Installed
+from pytest_pgo_eks.probe.pod import ensure, remove
+from pytest_pgo_eks.report.evidence import ScenarioEvidence
+from pytest_pgo_eks.scenario import aim, mode
+from pytest_pgo_eks.scenario.stage import Stage
+from pytest_pgo_eks.settings import Settings
+from pytest_pgo_eks.timeouts import Timeouts
+
+_MODES: dict[str, Mode] = {
+    "synchronous": "sync",
+    "asynchronous": "async",
+    "strict synchronous": "strict",
+}
+
+
+@pytest.fixture(scope="session")
+def pgo_probe(
+    pgo_postgres: PostgresCluster,
+    pgo_settings: Settings,
+    worker_name: str,
+) -> Iterator[Installed]:
+    """The load agent in a pod of its own, one for each worker; removed at the end."""
+    name = f"pgo-probe-{worker_name}"
+    within_s = Timeouts.of(pgo_settings)["probe-installed"]
+    yield ensure(pgo_postgres.kube, pgo_postgres.namespace, within_s=within_s, name=name)
+    remove(pgo_postgres.kube, pgo_postgres.namespace, name=name)
+
+
+@pytest.fixture(scope="session")
+def worker_name(request: pytest.FixtureRequest) -> str:
+    """The name of this xdist worker; ``main`` without xdist."""
+    told = getattr(request.config, "workerinput", {"workerid": "main"})
+    return str(told["workerid"])
+
+
+@pytest.fixture
+def stage(
+    pgo_postgres: PostgresCluster,
+    pgo_settings: Settings,
+    pgo_evidence: ScenarioEvidence,
+    request: pytest.FixtureRequest,
+) -> Iterator[Stage]:
+    """What the steps of a scenario share. At its end every fault and change is taken back."""
+    shared = Stage(
+        pgo_postgres,
+        pgo_settings,
+        pgo_evidence,
+        lambda: request.getfixturevalue("pgo_probe"),
+    )
+    try:
+        yield shared
+    finally:
+        shared.close()
+
+
+@given("the operator is installed")
+def operator_is_installed(pgo_operator: Operator) -> None:
+    """The operator was found and its version read."""
+    if not pgo_operator.version:
+        raise Inconclusive("the operator does not say its version")
+
+
+@given(parsers.re(r"a PostgresCluster with (?P<count>\d+) instances"), converters={"count": int})
+def postgres_cluster(stage: Stage, count: int) -> None:
+    """The cluster under test declares at least this many instances, in its declared mode."""
+    if stage.postgres.declared() < count:
+        raise Inconclusive(
+            f"the PostgresCluster declares {stage.postgres.declared()} instances, {count} are needed"
+        )
+
+
+@given(
+    parsers.re(
+        r"a PostgresCluster with (?P<count>\d+) instances and "
+        r"(?P<kind>synchronous|asynchronous|strict synchronous) replication"
+    ),
+    converters={"count": int},
+)
+def postgres_cluster_with_mode(stage: Stage, count: int, kind: str) -> None:
+    """The same, brought into a replication mode; what was declared comes back at the end."""
+    postgres_cluster(stage, count)
+    mode.use(stage, _MODES[kind])
+
+
+@given("clients are writing through the primary Service")
+def clients_are_writing(stage: Stage) -> None:
+    """Clients write from inside the cluster until the scenario ends, through every path there is."""
+    stage.start_clients(mode.current(stage.postgres.observe()))
+
+
+@given("the operator is down")
+def operator_is_down(stage: Stage, pgo_operator: Operator) -> None:
+    """The operator's Deployment has no pod until the scenario ends."""
+    aim.operator_down(stage, pgo_operator.namespace, pgo_operator.deployment)
