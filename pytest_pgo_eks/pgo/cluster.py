@@ -16,7 +16,7 @@ from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.patroni import Patroni
 from pytest_pgo_eks.pgo.reading import observation_of
-from pytest_pgo_eks.pgo.trouble import Patience, Trouble, explain, troubles
+from pytest_pgo_eks.pgo.trouble import Patience, Trouble, explain, silent_trouble, troubles
 from pytest_pgo_eks.postgres import ServerState, ServerView
 from pytest_pgo_eks.progress import Progress, silent
 
@@ -305,11 +305,18 @@ class PostgresCluster:
         )
 
     def _why(self, expected: Mapping[str, int], current: list[Trouble], late: WaitTimeout) -> str:
-        reasons = explain(self.kube, self.namespace, self.name, current)
+        troubled = list(current)
         try:
-            lacking = missing(self.observe(), expected)
+            seen = self.observe()
+            lacking = missing(seen, expected)
+            troubled += [
+                silent_trouble(one.pod)
+                for one in seen.instances
+                if not one.ready and not any(known.key.startswith(one.pod) for known in current)
+            ]
         except ApiProblem as problem:
             lacking = [f"it cannot be looked at: {problem}"]
+        reasons = explain(self.kube, self.namespace, self.name, troubled)
         first = str(late).partition("; last seen:")[0]
         return "\n  ".join(
             [

@@ -21,16 +21,18 @@ Object = dict[str, Any]
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
 _NEVER = frozenset({"InvalidImageName", "CreateContainerConfigError", "CreateContainerError"})
 _BOOTSTRAP = frozenset({"initdb failed", "custom bootstrap failed", "start failed"})
-# Several restarts: PostgreSQL and Patroni may need one while the rest of the cluster appears.
-_CRASHES = 3
-_TELLING = re.compile(
-    r"PANIC|FATAL|Traceback|[Ee]rror|[Ff]ail|[Dd]enied|[Rr]efused|No space|not found|ERROR|CRITICAL"
+# One crash is forgiven: PostgreSQL or Patroni may come before the rest of the cluster.
+_CRASHES = 2
+# What PostgreSQL, initdb and the system say of a cause, before what others say of its effect.
+_TELLING = (
+    re.compile(r"PANIC|FATAL|[Pp]ermission denied|No space left|could not|invalid value"),
+    re.compile(r"CRITICAL|ERROR|[Ee]rror|[Ff]ail|[Dd]enied|[Rr]efused|not found|Traceback"),
 )
 _DULL = re.compile(
     r"database system is (starting up|shutting down)|not yet accepting connections"
     r"|terminating (connection|walreceiver|background)"
 )
-_TAIL = 60
+_TAIL = 300
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,20 @@ def explain(kube: Kube, namespace: str, cluster: str, current: Sequence[Trouble]
     return list(dict.fromkeys(lines))
 
 
+def silent_trouble(pod: str) -> Trouble:
+    """Return the trouble of an instance that is not ready and about which nothing else is known."""
+    return Trouble(
+        f"{pod} not ready", f"{pod} is not ready", grace_s=600, log=(pod, names.DATABASE, False)
+    )
+
+
 def telling_line(text: str) -> str | None:
     """Return the last line of a log that sounds like a reason, else its last line at all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in reversed(lines):
-        if _TELLING.search(line) and not _DULL.search(line):
-            return filtered(line)[:400]
+    for telling in _TELLING:
+        for line in reversed(lines):
+            if telling.search(line) and not _DULL.search(line):
+                return filtered(line)[:400]
     return filtered(lines[-1])[:400] if lines else None
 
 
@@ -146,7 +156,7 @@ def _of_container(pod: str, one: Object) -> Trouble | None:
         return Trouble(
             f"{where} crash",
             f"{where} crashed {restarts} times, last with exit status {last.get('exitCode', '?')}",
-            grace_s=0 if reason == "CrashLoopBackOff" else 30,
+            grace_s=8 if reason == "CrashLoopBackOff" else 30,
             log=(pod, name, True),
         )
     return None

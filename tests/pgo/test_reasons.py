@@ -101,6 +101,9 @@ def test_the_telling_line_is_the_last_that_gives_a_reason() -> None:
         telling_line(LOG)
         == 'initdb: error: could not create directory "/pgdata/pg17": Permission denied'
     )
+    assert telling_line("FATAL:  invalid value\nTraceback\nException: Failed to bootstrap") == (
+        "FATAL:  invalid value"
+    )
     assert telling_line("one\ntwo\n\n") == "two"
     assert telling_line("\n") is None
 
@@ -204,6 +207,10 @@ def test_a_cluster_that_is_late_says_what_is_missing(
 ) -> None:
     kube.one("PostgresCluster", "hippo")["status"]["patroni"].clear()
     with pytest.raises(Inconclusive, match="missing: no system identifier"):
+        still.wait_ready(within_s=0.1)
+    kube.one("Pod", PRIMARY)["status"]["conditions"] = []
+    kube.texts[PRIMARY, "database", False] = LOG
+    with pytest.raises(Inconclusive, match=f"reason: {PRIMARY} is not ready; its log: initdb"):
         still.wait_ready(within_s=0.1)
 
 
