@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 
 from pytest_pgo_eks.local.apiserver import problems
+from pytest_pgo_eks.local.apiserver.quantity import amount
 from pytest_pgo_eks.local.apiserver.store import Change, Store
 from pytest_pgo_eks.local.objects import Obj
 
@@ -255,6 +256,30 @@ def admit_claim(claim: Obj, store: Store) -> None:
         if annotations.get(_DEFAULT_CLASS) == "true":
             spec["storageClassName"] = stored.obj["metadata"]["name"]
             return
+
+
+def admit_growth(claim: Obj, old: Obj, store: Store) -> None:
+    """Refuse a claim that asks for more than before of a class that does not expand.
+
+    :raises Problem: 403.
+    """
+    wanted, had = _storage(claim), _storage(old)
+    if not wanted or not had or amount(wanted) <= amount(had):
+        return
+    name = claim["spec"].get("storageClassName", "")
+    found = store.get(("storage.k8s.io", "storageclasses"), "", name)
+    if found is None or not found.get("allowVolumeExpansion"):
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions "
+            "the pvc must support resize"
+        )
+        raise problems.forbidden("", "persistentvolumeclaims", claim["metadata"]["name"], why)
+
+
+def _storage(claim: Obj) -> str | None:
+    resources = (claim.get("spec") or {}).get("resources") or {}
+    found: str | None = (resources.get("requests") or {}).get("storage")
+    return found
 
 
 def admit_job(job: Obj) -> None:

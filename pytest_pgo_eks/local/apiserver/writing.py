@@ -252,6 +252,8 @@ class Writing:
         doors.generation(resource, old, obj)
         if resource.storage == ("", "services") and call.subresource != "status":
             self._address(call, obj, old)
+        if resource.storage == ("", "persistentvolumeclaims") and not call.subresource:
+            admission.admit_growth(obj, old, self.store)
         if resource.storage[0] == _RBAC and not call.subresource:
             self.check_role(call, obj)
         self._finalizers(call, old, metadata)
