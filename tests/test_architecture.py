@@ -167,7 +167,10 @@ def test_types_are_right() -> None:
 
 
 def test_style_is_right() -> None:
-    for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+    for command in (
+        ["check", "--quiet", "--output-format=concise"],
+        ["format", "--check", "--quiet"],
+    ):
         done = subprocess.run(
             [SCRIPTS / "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True, check=False
         )
