@@ -178,7 +178,18 @@ class Bed:
     async def reasons(self, name: str) -> list[str]:
         return [event["reason"] for event in await self.events(name)]
 
+    async def until_event(self, name: str, reason: str, within_s: float = 5.0) -> list[Obj]:
+        """Wait for an Event about a pod; return all there are."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            found = await self.events(name)
+            if any(event["reason"] == reason for event in found):
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{name} has no event {reason}: {await self.reasons(name)}")
+
     async def exec(self, pod: str, *argv: str, **options: Any) -> Executed:
+        options.setdefault("container", "c0")
         return await self.api.exec(SPACE, pod, argv, **options)
 
     async def shell(self, pod: str, script: str, **options: Any) -> str:

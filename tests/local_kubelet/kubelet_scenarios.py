@@ -1,24 +1,350 @@
-"""What pods do on the stand-in's nodes."""
+"""What pods do on the stand-in's nodes: start, restart, end. Each function is a scenario."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
-from kubelet_bed import Bed
+from kubelet_bed import SPACE, Bed, condition, container, phase
+
+from pytest_pgo_eks.local.objects import NODE, POD, SECRET, Obj
+
+SHELL = {"image": "stand-in/python:3"}
+
+
+def script(text: str, **more: Any) -> Obj:
+    return {"command": ["sh", "-c", text], **SHELL, **more}
 
 
 async def quick_start(bed: Bed) -> Any:
+    """A pod is running soon after it is bound; the second one shows it without first-time work."""
     await bed.pod("warm")
     await bed.running("warm")
     began = time.monotonic()
     await bed.pod("quick")
-    await bed.running("quick")
+    pod = await bed.running("quick")
     took = time.monotonic() - began
-    return {
-        "took": took,
-        "id": await bed.shell(
-            "quick",
-            "id; ps -ef; hostname; cat /etc/hosts /etc/resolv.conf; env; mount | wc -l; ls /",
+    text = await bed.shell("quick", "id -u; hostname; cat /etc/resolv.conf; cat /etc/hosts")
+    assert text.splitlines()[:2] == ["0", "quick"], text
+    assert "search default.svc.cluster.local svc.cluster.local cluster.local" in text
+    assert "nameserver 10.96.0.10" in text
+    assert "options ndots:5" in text
+    assert f"{pod['status']['podIP']}\tquick" in text
+    assert pod["status"]["hostIP"] == "10.250.0.11"
+    assert [condition(pod, kind) for kind in ("Initialized", "PodScheduled")] == ["True", "True"]
+    await bed.until_event("quick", "Started")
+    assert await bed.reasons("quick") == ["Pulled", "Created", "Started"]
+    return took
+
+
+async def shared_processes(bed: Bed) -> None:
+    """PGO's pods share processes: parents are 0, PID 1 reaps, a container dies as a whole."""
+    orphan = "(sh -c 'exec sleep 300' &) ; exec sleep 1000"
+    await bed.pod("shared", script(orphan), script("exec sleep 2000"), shareProcessNamespace=True)
+    await bed.until("shared", lambda p: condition(p, "Ready") == "True")
+    look = "ps -eo pid,ppid,args --no-headers"
+    lines = [line.split(None, 2) for line in (await bed.shell("shared", look)).splitlines()]
+    by_args = {line[2]: line for line in lines}
+    assert by_args["sleep infinity"][:2] == ["1", "0"], lines
+    assert by_args["sleep 1000"][1] == "0", lines
+    assert by_args["sleep 2000"][1] == "0", lines
+    assert by_args["sleep 300"][1] == "1", lines
+    # An orphan that ends is reaped, and no signal from inside reaches PID 1.
+    await bed.shell("shared", "(sh -c 'exec sleep 0.01' &); kill -9 1")
+    await asyncio.sleep(0.1)
+    assert "defunct" not in await bed.shell("shared", look)
+    # The end of a container's main process ends what it left behind, and nothing else.
+    pid = by_args["sleep 1000"][0]
+    await bed.shell("shared", f"kill -9 {pid}", container="c1")
+    pod = await bed.until("shared", lambda p: container(p)["restartCount"] == 1)
+    assert container(pod)["lastState"]["terminated"]["exitCode"] == 137
+    assert container(pod, 1)["restartCount"] == 0
+    after = await bed.shell("shared", look, container="c1")
+    assert after.count("sleep 300") == 1, after
+    assert "sleep 2000" in after
+
+
+async def separate_processes(bed: Bed) -> None:
+    """Without sharing a container's program is PID 1 and sees no other container."""
+    await bed.pod("apart", script("exec sleep 1000"), script("exec sleep 2000"))
+    await bed.until("apart", lambda p: condition(p, "Ready") == "True")
+    text = await bed.shell("apart", "ps -eo pid,args --no-headers")
+    assert text.split(None, 3)[:3] == ["1", "sleep", "1000"], text
+    assert "sleep 2000" not in text
+
+
+async def init_containers(bed: Bed) -> None:
+    """Init containers run one after the other, and a failing one is run again."""
+    volume = [{"name": "v", "emptyDir": {}}]
+    mount = [{"name": "v", "mountPath": "/v"}]
+    inits = [
+        script("echo one >> /v/log", name="one", volumeMounts=mount),
+        script(
+            "echo two >> /v/log; test $(grep -c two /v/log) = 2", name="two", volumeMounts=mount
         ),
-    }
+    ]
+    await bed.pod(
+        "inits", script("sleep 1000", volumeMounts=mount), initContainers=inits, volumes=volume
+    )
+    pod = await bed.running("inits")
+    assert await bed.shell("inits", "cat /v/log") == "one\ntwo\ntwo\n"
+    statuses = pod["status"]["initContainerStatuses"]
+    assert [s["restartCount"] for s in statuses] == [0, 1]
+    assert all(s["state"]["terminated"]["exitCode"] == 0 for s in statuses)
+
+
+async def failed_init(bed: Bed) -> None:
+    inits = [script("exit 3", name="bad")]
+    await bed.pod("no-init", script("sleep 1000"), initContainers=inits, restartPolicy="Never")
+    pod = await bed.until("no-init", lambda p: phase(p) == "Failed")
+    assert pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+    assert condition(pod, "Initialized") == "False"
+
+
+async def jobs(bed: Bed) -> None:
+    """Pods of Jobs end as Succeeded or Failed and keep their logs."""
+    await bed.pod("works", script("echo done"), restartPolicy="Never")
+    await bed.pod(
+        "breaks",
+        script("echo no >&2; echo why > /dev/termination-log; exit 7"),
+        restartPolicy="Never",
+    )
+    await bed.pod(
+        "retries",
+        script(
+            "test -e /v/x || { touch /v/x; exit 1; }",
+            volumeMounts=[{"name": "v", "mountPath": "/v"}],
+        ),
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="OnFailure",
+    )
+    done = await bed.until("works", lambda p: phase(p) == "Succeeded")
+    failed = await bed.until("breaks", lambda p: phase(p) == "Failed")
+    retried = await bed.until("retries", lambda p: phase(p) == "Succeeded")
+    assert container(done)["state"]["terminated"]["reason"] == "Completed"
+    assert container(failed)["state"]["terminated"]["exitCode"] == 7
+    assert container(failed)["state"]["terminated"]["message"] == "why\n"
+    assert container(retried)["restartCount"] == 1
+    ready = next(c for c in done["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
+    assert await bed.logs("works") == "done\n"
+    assert await bed.logs("breaks") == "no\n"
+    await bed.api.delete(POD, "works", SPACE)
+    assert await bed.gone("works") < 1.0
+
+
+async def crash_loop(bed: Bed) -> None:
+    """The first restart is immediate, later ones back off; both runs' logs can be read."""
+    await bed.pod("loops", script("echo run $$; exit 2"), shareProcessNamespace=True)
+    pod = await bed.until("loops", lambda p: "CrashLoopBackOff" in str(container(p).get("state")))
+    status = container(pod)
+    assert status["restartCount"] == 1
+    assert status["lastState"]["terminated"]["exitCode"] == 2
+    assert "back-off" in status["state"]["waiting"]["message"]
+    assert phase(pod) == "Running"
+    await bed.until_event("loops", "BackOff")
+    assert (await bed.logs("loops", previous="true")).startswith("run ")
+
+
+async def graceful_end(bed: Bed) -> None:
+    """preStop, then SIGTERM, then the pod's object goes, with the exit codes in its last status."""
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /v/hook"]}}}
+    trap = "trap 'test -e /v/hook && exit 5' TERM; while :; do sleep 0.05; done"
+    await bed.pod(
+        "gentle",
+        script(trap, lifecycle=hook, volumeMounts=[{"name": "v", "mountPath": "/v"}]),
+        volumes=[{"name": "v", "emptyDir": {}}],
+        terminationGracePeriodSeconds=20,
+    )
+    await bed.running("gentle")
+    seen: list[Obj] = []
+
+    async def watch() -> None:
+        listed = await bed.api.list(POD, SPACE)
+        async for event in bed.api.watch(POD, SPACE, resource_version=listed.resource_version):
+            if event.object["metadata"]["name"] == "gentle":
+                seen.append(event.object)
+                if event.type == "DELETED":
+                    return
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0.1)
+    await bed.api.delete(POD, "gentle", SPACE)
+    took = await bed.gone("gentle")
+    await asyncio.wait_for(watching, 5)
+    assert took < 2.0, took
+    codes = [container(p).get("state", {}).get("terminated", {}).get("exitCode") for p in seen]
+    assert codes[-1] == 5, codes
+    await bed.until_event("gentle", "Killing")
+
+
+async def frozen_end(bed: Bed) -> None:
+    """A stopped main process does not see SIGTERM: SIGKILL ends it after the grace period."""
+    await bed.pod(
+        "frozen",
+        script("exec sleep 1000"),
+        shareProcessNamespace=True,
+        terminationGracePeriodSeconds=1,
+    )
+    await bed.running("frozen")
+    runner = bed.worker("frozen").runner("c0")
+    assert runner and runner.container
+    pid = runner.container.main_pid
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    await bed.api.delete(POD, "frozen", SPACE)
+    await bed.gone("frozen")
+    took = time.monotonic() - began
+    assert 0.9 < took < 3, took
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def forced_end(bed: Bed) -> float:
+    """A pod that is forced out of the API is killed at once, before its successor starts."""
+    first = await bed.pod(
+        "forced", script("trap '' TERM; sleep 1000"), terminationGracePeriodSeconds=30
+    )
+    await bed.running("forced")
+    runner = bed.worker("forced").runner("c0")
+    assert runner and runner.container
+    pid = runner.container.main_pid
+    began = time.monotonic()
+    await bed.api.delete(POD, "forced", SPACE, grace_s=0)
+    assert await bed.get("forced") is None
+    await bed.pod("forced", script("sleep 1000"))
+    second = await bed.running("forced")
+    took = time.monotonic() - began
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert not Path(f"/proc/{pid}").exists()
+    return took
+
+
+async def shortened_end(bed: Bed) -> None:
+    """A second deletion may shorten the first one's grace period."""
+    await bed.pod("late", script("trap '' TERM; sleep 1000"), terminationGracePeriodSeconds=60)
+    await bed.running("late")
+    await bed.api.delete(POD, "late", SPACE)
+    await asyncio.sleep(0.2)
+    assert await bed.get("late")
+    await bed.api.delete(POD, "late", SPACE, grace_s=1)
+    assert await bed.gone("late") < 4
+
+
+async def early_end(bed: Bed) -> None:
+    """A pod that never got its volumes can be deleted."""
+    volumes = [{"name": "v", "secret": {"secretName": "never"}}]
+    await bed.pod("early", volumes=volumes)
+    await asyncio.sleep(0.3)
+    await bed.api.delete(POD, "early", SPACE)
+    assert await bed.gone("early") < 2
+
+
+async def no_image(bed: Bed) -> None:
+    await bed.pod("imageless", {"image": "docker.io/library/nginx:1"})
+    pod = await bed.until("imageless", lambda p: "ImagePullBackOff" in str(container(p)))
+    assert "stand-in/postgres" in container(pod)["state"]["waiting"]["message"]
+    assert phase(pod) == "Pending"
+    messages = [e["message"] for e in await bed.until_event("imageless", "BackOff")]
+    assert "Error: ErrImagePull" in messages
+
+
+async def late_config(bed: Bed) -> None:
+    """A missing key holds a container back until it is there."""
+    env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "a"}}}]
+    await bed.pod("waits", script("exec sleep 1000", env=env))
+    pod = await bed.until("waits", lambda p: "CreateContainerConfigError" in str(container(p)))
+    assert 'configmap "late" not found' in container(pod)["state"]["waiting"]["message"]
+    await bed.config("late", {"a": "found"})
+    await bed.running("waits", 2)
+    assert await bed.shell("waits", "echo $A") == "found\n"
+
+
+async def no_program(bed: Bed) -> None:
+    await bed.pod("missing", {"command": ["/no/such/program"]}, restartPolicy="Never")
+    pod = await bed.until("missing", lambda p: phase(p) == "Failed")
+    ended = container(pod)["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("StartError", 128), ended
+    assert "/no/such/program" in ended["message"]
+
+
+async def users(bed: Bed) -> None:
+    """runAsUser shows inside, runAsNonRoot refuses root, and a read-only root is one."""
+    context = {"runAsUser": 1234, "runAsGroup": 77, "readOnlyRootFilesystem": True}
+    await bed.pod("user", script("exec sleep 1000", securityContext=context))
+    await bed.pod("root", script("exec sleep 1000", securityContext={"runAsNonRoot": True}))
+    await bed.running("user")
+    assert await bed.shell("user", "id -u; id -g; whoami") == "1234\n77\nuser\n"
+    refused = await bed.exec("user", "sh", "-c", "touch /x")
+    assert b"Read-only file system" in refused.stderr, refused
+    writable = await bed.exec("user", "sh", "-c", "touch /usr/x /etc/x")
+    assert writable.exit_status != 0
+    pod = await bed.until("root", lambda p: "CreateContainerConfigError" in str(container(p)))
+    assert "runAsNonRoot" in container(pod)["state"]["waiting"]["message"]
+
+
+async def environment(bed: Bed) -> None:
+    await bed.config("settings", {"one": "1", "two": "2"})
+    await bed.api.create(
+        SECRET, {"metadata": {"name": "hidden", "namespace": SPACE}, "stringData": {"pw": "s3"}}
+    )
+    env = [
+        {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "PW", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "pw"}}},
+        {"name": "URL", "value": "$(NAME):$(X_one)/$$(NAME)/$(NOBODY)"},
+        {"name": "LD_PRELOAD", "value": "/usr/lib64/libnss_wrapper.so"},
+    ]
+    source = [{"prefix": "X_", "configMapRef": {"name": "settings"}}]
+    await bed.pod(
+        "env",
+        {
+            "args": ["$(NAME)"],
+            "command": ["sh", "-c", "echo $0; exec sleep 1000"],
+            "env": env,
+            "envFrom": source,
+        },
+    )
+    pod = await bed.running("env")
+    done = await bed.exec("env", "sh", "-c", "echo $NAME $IP $NODE $PW $URL $X_two; env")
+    # A library that is preloaded but missing would complain here.
+    assert done.stderr == b"", done.stderr
+    first = done.stdout.decode().splitlines()[0]
+    assert first == f"env {pod['status']['podIP']} node-1 s3 env:1/$(NAME)/$(NOBODY) 2"
+    assert b"KUBERNETES_SERVICE_HOST=10.96.0.1" in done.stdout
+    assert await bed.logs("env") == "env\n"
+
+
+async def sidecars(bed: Bed) -> None:
+    """A restartable init container runs beside the others and ends with them."""
+    inits = [script("exec sleep 1000", name="side", restartPolicy="Always")]
+    await bed.pod(
+        "sided",
+        script("sleep 0.3"),
+        initContainers=inits,
+        restartPolicy="Never",
+        shareProcessNamespace=True,
+    )
+    pod = await bed.until("sided", lambda p: phase(p) == "Running")
+    assert "running" in pod["status"]["initContainerStatuses"][0]["state"]
+    await bed.until("sided", lambda p: phase(p) == "Succeeded")
+
+
+async def nodes(bed: Bed) -> None:
+    listed = (await bed.api.list(NODE)).items
+    assert [n["metadata"]["name"] for n in listed] == ["node-1", "node-2", "node-3"]
+    node = listed[1]
+    assert node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "zone-b"
+    assert node["status"]["addresses"][0] == {"type": "InternalIP", "address": "10.250.0.12"}
+    ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
+    assert ready["status"] == "True"
+    assert int(node["status"]["capacity"]["pods"]) == 110
+    lease = await bed.api.request(
+        "GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-2"
+    )
+    assert lease["spec"]["holderIdentity"] == "node-2"
+    assert lease["spec"]["leaseDurationSeconds"] == 40

@@ -64,10 +64,15 @@ Listener = Callable[[str, bytes], None]
 
 @dataclass
 class Container:
-    """A running container. ``main_pid`` is as this process sees it."""
+    """A running container. ``main_pid`` is as this process sees it.
+
+    ``mounts`` holds its mount namespace open for as long as we kill by the namespace's number: the
+    kernel gives a number to the next container the moment the namespace is gone.
+    """
 
     id: str
     main_pid: int
+    mounts: int
     mount_namespace: int
     started_at: float
     plan: ContainerPlan
@@ -75,9 +80,6 @@ class Container:
     process: Process
     ended: asyncio.Future[Exit]
     stdin: int | None = None
-    # Held open: the kernel gives a freed namespace's number to the next container at once, and
-    # killing by number would then kill that one.
-    anchor: int | None = None
     listeners: set[Listener] = field(default_factory=set)
     collector: asyncio.Task[None] | None = None
 
@@ -89,7 +91,7 @@ class Container:
 
     async def kill(self) -> None:
         """SIGKILL every process of the container."""
-        if not self.ended.done() and self.anchor is not None:
+        if not self.ended.done():
             await kill_container(self.mount_namespace)
 
     async def stop(self, grace_s: float) -> None:
@@ -152,12 +154,16 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
     arrival = asyncio.ensure_future(_arrival(pipes.info, process))
     try:
         found = await asyncio.shield(arrival)
-    except asyncio.CancelledError:
-        # Nobody would know of the container any more, so it must not begin to live.
-        if late := await arrival:
-            await kill_container(late["mnt-namespace"])
+    except BaseException:
+        # It still waits for us, and must not begin to live now that nobody will know of it.
+        await _smother(arrival)
+        os.close(pipes.go)
+        log.close()
         raise
-    if not found:
+    mounts = _open_mounts(found)
+    os.close(pipes.go)
+    if mounts is None:
+        await process.ended
         await _drain(pumps)
         log.close()
         raise StartProblem(_tail(plan.log) or "bubblewrap ended without a word")
@@ -165,14 +171,14 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
     container = Container(
         id=uuid.uuid4().hex + uuid.uuid4().hex,
         main_pid=found["child-pid"],
-        mount_namespace=found["mnt-namespace"],
+        mounts=mounts,
+        mount_namespace=os.fstat(mounts).st_ino,
         started_at=began,
         plan=plan,
         log=log,
         process=process,
         ended=loop.create_future(),
         stdin=pipes.stdin,
-        anchor=_anchor(found),
         listeners=listeners,
     )
     container.collector = loop.create_task(
@@ -181,16 +187,12 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
     return container
 
 
-def _anchor(found: Mapping[str, int]) -> int | None:
-    """Return a descriptor of the container's mount namespace; None where it has ended already."""
-    try:
-        held = os.open(f"/proc/{found['child-pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if os.fstat(held).st_ino == found["mnt-namespace"]:
-        return held
-    os.close(held)
-    return None
+async def _smother(arrival: asyncio.Future[dict[str, int]]) -> None:
+    with contextlib.suppress(StartProblem):
+        mounts = _open_mounts(await arrival)
+        if mounts is not None:
+            await kill_container(os.fstat(mounts).st_ino)
+            os.close(mounts)
 
 
 async def _arrival(info: int, process: Process) -> dict[str, int]:
@@ -208,18 +210,26 @@ async def _arrival(info: int, process: Process) -> dict[str, int]:
         raise StartProblem(f"bubblewrap did not say what it started: {error!r}") from error
 
 
+def _open_mounts(found: dict[str, int]) -> int | None:
+    """Open the new container's mount namespace; None when bubblewrap failed to make it."""
+    if not found:
+        return None
+    try:
+        return os.open(f"/proc/{found['child-pid']}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
 async def _collect(container: Container, pumps: list[Pump]) -> None:
     code = await container.process.ended
     finished = time.time()
     # What the main process leaves behind ends with it, as containerd does in a shared namespace.
-    if container.anchor is not None:
-        await kill_container(container.mount_namespace)
+    await kill_container(container.mount_namespace)
+    os.close(container.mounts)
     await _drain(pumps)
     container.log.close()
     container.close_stdin()
     message = _message(container.plan.termination_log)
-    if container.anchor is not None:
-        os.close(container.anchor)
     container.ended.set_result(Exit(code, message, container.started_at, finished))
 
 
@@ -261,6 +271,7 @@ class _Pipes:
 
     def __init__(self, plan: ContainerPlan) -> None:
         self.info, self._say_info = os.pipe()
+        self._wait, self.go = os.pipe()
         self.arguments = os.memfd_create("bwrap-arguments")
         self.stdin: int | None = None
         self.stderr: int | None = None
@@ -287,6 +298,8 @@ class _Pipes:
         for name, value in plan.env.items():
             args += ["--setenv", name, value]
         args += ["--cap-drop", "ALL", "--info-fd", str(self._say_info)]
+        # Held back until we know it, so that nothing of it can escape us.
+        args += ["--block-fd", str(self._wait)]
         args += ["--userns2", str(self._user)]
         if self._pid is None:
             # On Kubernetes, too, a container's program is PID 1 unless the pod shares processes.
@@ -294,15 +307,15 @@ class _Pipes:
         return [*args, "--pidns", str(self._pid)]
 
     def passed(self) -> tuple[int, ...]:
-        fds = (self.arguments, self._say_info, self._user)
+        fds = (self.arguments, self._say_info, self._wait, self._user)
         return fds if self._pid is None else (*fds, self._pid)
 
     def close_theirs(self) -> None:
         theirs = {self.child_stdin, self.child_stdout, self.child_stderr}
-        for fd in (*theirs, self.arguments, self._say_info):
+        for fd in (*theirs, self.arguments, self._say_info, self._wait):
             os.close(fd)
 
     def close_ours(self) -> None:
-        for fd in (self.info, self.stdout, self.stderr, self.stdin):
+        for fd in (self.info, self.go, self.stdout, self.stderr, self.stdin):
             if fd is not None:
                 os.close(fd)

@@ -7,17 +7,22 @@ program has to run for it: a child is born where its parent stood.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
-import subprocess
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_pgo_eks.local.kubelet.processes import Process, spawn
+
 _FLAGS = {"uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000, "net": 0x40000000}
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_DETACH = 2
+_END_S = 5.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -79,7 +84,7 @@ class Home:
         """Make what the containers of a pod share, around an existing network namespace."""
         net = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         fresh = {"net": net}
-        pause: subprocess.Popen[bytes] | None = None
+        pause: Process | None = None
         kinds = _FLAGS["uts"] | _FLAGS["ipc"] | (_FLAGS["pid"] if share_processes else 0)
         try:
             _setns(net, "net")
@@ -93,20 +98,14 @@ class Home:
             if share_processes:
                 # PID 1 reaps the pod's orphans: with SIGCHLD ignored the kernel does it. And no
                 # signal from inside the pod reaches a PID 1 without handlers, not even SIGKILL.
-                pause = subprocess.Popen(
-                    ["env", "--ignore-signal=CHLD", "sleep", "infinity"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
+                pause = spawn(
+                    ("env", "--ignore-signal=CHLD", "sleep", "infinity"),
                     env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
-                    start_new_session=True,
                 )
                 fresh["pid"] = os.open(f"/proc/{pause.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             if pause:
-                pause.kill()
-                pause.wait()
+                pause.signal(signal.SIGKILL)
             for fd in fresh.values():
                 os.close(fd)
             raise
@@ -120,21 +119,27 @@ class PodNamespaces:
     """Descriptors {kind: fd} of what a pod's containers share; ``pause`` is PID 1, if shared."""
 
     fds: dict[str, int]
-    pause: subprocess.Popen[bytes] | None
+    pause: Process | None
 
     def shared(self) -> dict[str, int]:
         """Return the namespaces that a new container's first process is born in."""
         return {kind: fd for kind, fd in self.fds.items() if kind != "pid"}
 
-    def close(self) -> None:
-        """End the pod: killing PID 1 kills every process that is left in a shared namespace."""
-        if self.pause:
-            self.pause.kill()
-            self.pause.wait()
-            self.pause = None
+    async def close(self) -> None:
+        """End the pod: killing PID 1 kills every process that is left in a shared namespace.
+
+        PID 1 ends after everybody else has been waited for, and some of them are our children: so
+        waiting for it without the loop would be for ever.
+        """
         for fd in self.fds.values():
             os.close(fd)
         self.fds.clear()
+        pause, self.pause = self.pause, None
+        if pause:
+            pause.signal(signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await asyncio.shield(pause.ended)
 
 
 def mount_tmpfs(where: Path, *, size_bytes: int | None, mode: str = "0777") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from pytest_pgo_eks.local.kubelet.status import (
 from pytest_pgo_eks.local.kubelet.tokens import Tokens
 from pytest_pgo_eks.local.kubelet.volumes import Volumes
 from pytest_pgo_eks.local.objects import POD, SERVICE, Obj
+
+_log = logging.getLogger(__name__)
 
 _SANDBOX_RETRY_S = 1.0
 _STATUS_RETRY_S = 0.2
@@ -154,6 +157,9 @@ class Pod:
             await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set():
                 await self._terminate(life)
+            elif error := life.exception():
+                _log.error("pod %s", "/".join(self.name), exc_info=error)
+                self._facts = replace(self._facts, failed=True, message=repr(error))
             await self._close()
             self.changed()
             await stop
@@ -329,7 +335,7 @@ class Pod:
         """Give back network, namespaces and volumes. The logs stay until the API forgets the pod."""
         sandbox, self._sandbox = self._sandbox, None
         if sandbox:
-            sandbox.namespaces.close()
+            await sandbox.namespaces.close()
             self._facts = replace(self._facts, sandbox=False)
             with contextlib.suppress(Exception):
                 await self.shared.network.detach(self.uid)

@@ -134,7 +134,9 @@ class Conditions:
             old = self.known.get(condition["type"])
             same = old is not None and old["status"] == condition["status"]
             since = old["lastTransitionTime"] if old is not None and same else moment(now)
-            fresh = {"lastProbeTime": None, "lastTransitionTime": since} | condition
+            # Absent ones are sent as null: a merge would keep the reason of yesterday's failure.
+            unsaid = {"lastProbeTime": None, "reason": None, "message": None}
+            fresh = unsaid | {"lastTransitionTime": since} | condition
             if generation is not None:
                 fresh["observedGeneration"] = generation
             self.known[condition["type"]] = fresh
@@ -147,12 +149,12 @@ def phase(pod: Obj, records: Sequence[Record], *, failed: bool = False) -> str:
     policy = pod["spec"].get("restartPolicy") or "Always"
     if failed:
         return "Failed"
+    apps = [record for record in records if not record.init]
     for record in records:
-        if record.init and not record.initialized():
+        if record.init and not record.initialized() and not _begun(apps):
             ended = record.state if isinstance(record.state, Terminated) else None
             broken = ended is not None and ended.exit_code != 0
             return "Failed" if broken and policy == "Never" and not record.sidecar else "Pending"
-    apps = [record for record in records if not record.init]
     if any(isinstance(r.state, Waiting) and r.last is None for r in apps):
         return "Pending"
     if any(isinstance(r.state, Running) for r in apps):
@@ -198,7 +200,8 @@ def compute(
 
 def _conditions(pod: Obj, records: Sequence[Record], facts: Facts, where: str) -> list[Obj]:
     over = where in {"Succeeded", "Failed"}
-    not_initialized = [r.name for r in records if r.init and not r.initialized()]
+    begun = _begun([record for record in records if not record.init])
+    not_initialized = [r.name for r in records if r.init and not r.initialized() and not begun]
     not_ready = [r.name for r in records if (not r.init or r.sidecar) and not r.ready]
     initialized: Obj = {"type": "Initialized", "status": "True"}
     if where == "Succeeded":
@@ -231,6 +234,11 @@ def _conditions(pod: Obj, records: Sequence[Record], facts: Facts, where: str) -
         "status": "True" if facts.sandbox else "False",
     }
     return [sandbox, initialized, ready, containers, {"type": "PodScheduled", "status": "True"}]
+
+
+def _begun(apps: Iterable[Record]) -> bool:
+    """Say whether the pod's containers have begun: a sidecar that restarts then changes nothing."""
+    return any(not isinstance(r.state, Waiting) or r.last is not None for r in apps)
 
 
 def _closed_gates(pod: Obj) -> list[str]:
