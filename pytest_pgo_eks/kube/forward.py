@@ -21,8 +21,9 @@ from pytest_pgo_eks.kube.websocket import WebSocket, connect
 
 _PROTOCOL = "v4.channel.k8s.io"
 # A client that closed its sending side may still read an answer, or may be gone: they look the
-# same. After this long without data from the pod it is taken as gone.
-_LINGER_S = 2.0
+# same. After this long without data from the pod it is taken as gone; until then the server in the
+# pod keeps a session for it.
+_LINGER_S = 0.5
 _HIGH_WATER = 1 << 20
 
 
@@ -133,7 +134,7 @@ class Forward:
                     | (selectors.EVENT_WRITE if remote.unsent else 0),
                 )
                 pending = reading and remote.readable_now()
-                selector.select(0 if pending else 0.5 if not sending else None)
+                selector.select(0 if pending else 0.1 if not sending else None)
                 while reading and len(to_client) < _HIGH_WATER:
                     try:
                         message = remote.receive(0)
