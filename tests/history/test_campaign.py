@@ -8,10 +8,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from simulated import PLANTS, simulate
 
 from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.history.matrix import MODES, Mode
+
+from .simulated import PLANTS, simulate
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,10 +7,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lists import MS, PLANTS, Lists, plant, reference, scrambled, serial
 
 from pytest_pgo_eks.history.history import INFO
 from pytest_pgo_eks.history.isolation import FORBIDDEN, check_isolation, find_anomalies
+
+from .lists import MS, PLANTS, Lists, plant, reference, scrambled, serial
 
 CYCLES = {"G0", "G1c", "G-single", "G-nonadjacent", "G2-item"}
 
