@@ -145,9 +145,7 @@ class Installed:
                 raise ValueError(answer["message"])
         return [Answer.of(answer) for answer in answers]
 
-    def prepare(
-        self, login: Login, *, counters: int = 64, lists: int = 64, role: str | None = None
-    ) -> None:
+    def prepare(self, login: Login, *, counters: int = 64, role: str | None = None) -> None:
         """Make the workload's tables afresh, as an owner of the database; ``role`` may use them.
 
         :raises Inconclusive: the server refused.
@@ -155,7 +153,6 @@ class Installed:
         wanted = {
             "target": login.document(),
             "counters": counters,
-            "lists": lists,
             "role": role,
         }
         (told,) = self.call("prepare", stdin=wanted)

@@ -63,7 +63,8 @@ class PathSpec:
     ``workers`` paced clients with a counter each, a scout every ``scout_every_s`` (a whole new
     session, overlapping), ``pinned`` sessions opened at the start and never again. ``reads``: all
     of them read all counters instead of writing. ``prepared`` False sends each statement whole,
-    for a pooler in transaction mode. Counters are handed out by the runner (``first_key``).
+    for a pooler in transaction mode. ``appenders`` run list-append transactions at ``isolation``
+    (read committed, repeatable read, serializable). Counters are handed out by the runner (``first_key``).
     """
 
     name: str
@@ -77,6 +78,9 @@ class PathSpec:
     pinned: int = 0
     pinned_pace_s: float = 0.05
     pinned_deadline_s: float | None = None
+    appenders: int = 0
+    isolation: str = "serializable"
+    append_pace_s: float = 0.01
     prepared: bool = True
 
     def document(self, first_key: int) -> dict[str, Any]:
@@ -94,6 +98,9 @@ class PathSpec:
                 "pinned",
                 "pinned_pace_s",
                 "pinned_deadline_s",
+                "appenders",
+                "isolation",
+                "append_pace_s",
                 "prepared",
             )
         }

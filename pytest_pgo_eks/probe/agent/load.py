@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 import time
 from dataclasses import dataclass, field
 
 from . import records, wire, workload
+from .append import Appender, Lists
 from .connect import ConnectFailed, Target, ask, open_session, run
 from .records import CONNECT, FAIL, INFO, OK, PACED, PINNED, READ, SCOUT, UNSAFE, WRITE, Recorder
 from .wire import Session
@@ -41,6 +43,9 @@ class PathPlan:
     deadline_s: float = 1.0
     scout_deadline_s: float = 0.5
     pinned_deadline_s: float | None = None
+    appenders: int = 0
+    isolation: str = "serializable"
+    append_pace_s: float = 0.01
     prepared: bool = True
     """Named statements. A pooler in transaction mode may not keep them: then False."""
     first_key: int = 0
@@ -55,6 +60,7 @@ class Clients:
     stopping: bool = False
     clients: int = 0
     paths: list[str] = field(default_factory=list)
+    lists: Lists = field(default_factory=lambda: Lists(random.Random()))  # noqa: S311 -- load, no secret
 
     def new_client(self) -> int:
         self.clients += 1
@@ -96,6 +102,7 @@ class Path:
         )
         self.workers: list[Worker] = []
         self.scouts: Scouts | None = None
+        self.appenders: list[Appender] = []
         self._next_key = plan.first_key
 
     def start(self) -> None:
@@ -103,6 +110,10 @@ class Path:
         self.pin(self.plan.pinned)
         for _ in range(self.plan.workers):
             self._add(PACED, self.plan.pace_s, self.plan.deadline_s)
+        for _ in range(self.plan.appenders):
+            self.appenders.append(
+                Appender(self, self.shared.lists, self.plan.isolation, self.plan.append_pace_s)
+            )
         if self.plan.scout_every_s > 0:
             self.scouts = Scouts(self)
             self.scouts.start()
@@ -124,12 +135,15 @@ class Path:
         self.reachable.clear()
 
     def busy(self) -> int:
-        return sum(w.busy for w in self.workers) + (self.scouts.under_way if self.scouts else 0)
+        single = sum(w.busy for w in self.workers) + sum(a.busy for a in self.appenders)
+        return single + (self.scouts.under_way if self.scouts else 0)
 
     def quit(self) -> None:
         """Close every session at once; what was under way ends as ``info``."""
         for worker in self.workers:
             worker.quit()
+        for appender in self.appenders:
+            appender.quit()
         if self.scouts:
             self.scouts.quit()
 

@@ -248,7 +248,7 @@ def main(argv: list[str]) -> int:
             return oneshot.main(json.loads(sys.stdin.readline()))
         case ["prepare"]:
             wanted = json.loads(sys.stdin.readline())
-            sql = workload.prepare_sql(wanted["counters"], wanted["lists"], wanted.get("role"))
+            sql = workload.prepare_sql(wanted["counters"], wanted.get("role"))
             return oneshot.main({"target": wanted["target"], "sql": sql})
     print(
         "usage: run DIR | foreground DIR | ctl DIR | follow DIR OFFSET | ask | prepare",

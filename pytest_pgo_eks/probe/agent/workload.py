@@ -19,7 +19,7 @@ SCHEMA = "pgo_probe"
 _IDENTITY = "inet_server_addr(), inet_server_port(), pg_postmaster_start_time()"
 
 
-def prepare_sql(counters: int, lists: int, role: str | None) -> str:
+def prepare_sql(counters: int, role: str | None) -> str:
     """Return the DDL of a fresh workload, to be run by an owner of the database."""
     grant = (
         f'GRANT USAGE ON SCHEMA {SCHEMA} TO "{role}";'
@@ -37,7 +37,6 @@ def prepare_sql(counters: int, lists: int, role: str | None) -> str:
             lsn pg_lsn NOT NULL, tli text NOT NULL, server inet,
             at timestamptz NOT NULL DEFAULT clock_timestamp());
         CREATE TABLE {SCHEMA}.list (k int PRIMARY KEY, v text NOT NULL);
-        INSERT INTO {SCHEMA}.list SELECT k, '' FROM generate_series(0, {lists} - 1) k;
         {grant}
         COMMIT;
     """  # noqa: S608 -- names are ours, the role is quoted
