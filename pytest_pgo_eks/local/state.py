@@ -193,9 +193,15 @@ def _empty(path: Path, *, spare: Path) -> None:
 
 
 def root() -> Path:
-    """Return the directory of all this user's clusters."""
+    """Return the directory of all this user's clusters.
+
+    :raises InputProblem: nobody says where this user's files are.
+    """
     home = os.environ.get("XDG_STATE_HOME")
-    base = Path(home) if home else Path.home() / ".local" / "state"
+    try:
+        base = Path(home) if home else Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise InputProblem("this user has no home directory: set XDG_STATE_HOME") from None
     return base / "pytest-pgo-eks" / "local"
 
 

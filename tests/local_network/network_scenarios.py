@@ -361,6 +361,9 @@ async def isolation(bed: Bed) -> dict[str, Any]:
             "routes": place.submit(
                 netns.run, ("ip", "-4", "route", "show", "table", "main"), ""
             ).result(),
+            "ipv6": place.submit(
+                netns.run, ("ip", "-6", "-o", "addr", "show", "scope", "link"), ""
+            ).result(),
             "links": place.submit(netns.run, ("ip", "-o", "link"), "").result(),
             "forward": place.submit(Path("/proc/sys/net/ipv4/ip_forward").read_text)
             .result()

@@ -137,6 +137,7 @@ def test_there_is_no_way_out() -> None:
         ]
         ours = {"lo", "core", "eth0", "n1", "n2", "n3", "void", "void-end", "p1"}
         assert set(names) <= ours, place
+        assert seen["ipv6"] == "", place
         for route in seen["routes"].splitlines():
             inside = route.startswith(("10.96.", "10.244.", "10.250."))
             assert inside or (place == "pod" and route.startswith("default via 10.244.1.1")), route

@@ -59,12 +59,19 @@ _MTU = 9001
 # Changes come in bursts (a slice, its Endpoints, the pod): one transaction for all of them.
 _COALESCE_S = 0.01
 _RETRY_S = 1.0
-_QUIET = {
+# A new namespace takes over what the host has set for IPv4, and the hosts of other people's
+# clusters have set strange things: arp_ignore=1 alone would hide every pod's gateway.
+_PLAIN: dict[str, int] = {
+    f"net.ipv4.conf.{which}.{name}": 0
+    for which in ("all", "default")
+    for name in ("arp_ignore", "arp_announce", "arp_filter", "rp_filter", "log_martians")
+} | {
+    "net.ipv4.ip_forward": 0,
     # No neighbour discovery or router solicitation: it would be the only traffic of an idle
     # cluster. Loopback keeps ::1, as pods on an IPv4 cluster have it.
     "net.ipv6.conf.default.disable_ipv6": 1,
 }
-_NODE_SYSCTL = {"net.ipv4.ip_forward": 1}
+_FORWARD = {"net.ipv4.ip_forward": 1}
 
 
 @dataclass
@@ -119,7 +126,8 @@ class Network:
         """
         for number, spec in enumerate(nodes, start=1):
             netns_file = _RUN / spec.name
-            await asyncio.to_thread(netns.create, netns_file)
+            # Links take their settings when they are made: these come first.
+            await asyncio.to_thread(netns.create, netns_file, _plain)
             free = deque(f"{spec.pod_cidr.rpartition('.')[0]}.{i}" for i in range(2, 255))
             place = Place(spec.name, netns_file)
             self.nodes[spec.name] = Node(spec, place, free, f"n{number}")
@@ -334,8 +342,12 @@ class Network:
 # ---------------------------------------------------------------------- plumbing
 
 
+def _plain() -> None:
+    netns.write_sysctl(_PLAIN)
+
+
 def _make_core(nodes: Sequence[Node]) -> None:
-    netns.write_sysctl(_QUIET | {"net.ipv4.ip_forward": 0})
+    _plain()
     lines = [
         "link set lo up",
         "link add core type bridge",
@@ -354,7 +366,7 @@ def _make_core(nodes: Sequence[Node]) -> None:
 
 
 def _make_node(spec: NodeSpec, nodes: Sequence[NodeSpec]) -> None:
-    netns.write_sysctl(_QUIET | _NODE_SYSCTL)
+    netns.write_sysctl(_FORWARD)
     netns.ip_batch(
         [
             "link set lo up",
@@ -374,7 +386,7 @@ def _make_node(spec: NodeSpec, nodes: Sequence[NodeSpec]) -> None:
 
 
 def _make_pod(pod: Attached, spec: NodeSpec) -> None:
-    netns.write_sysctl(_QUIET)
+    _plain()
     netns.ip_batch(
         [
             "link set lo up",
