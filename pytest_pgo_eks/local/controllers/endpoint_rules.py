@@ -40,6 +40,8 @@ def trigger_time(service: Obj, pods: Iterable[Obj]) -> str:
     """Return when the newest fact behind the endpoints came true."""
     times = [service["metadata"].get("creationTimestamp") or ""]
     for pod in pods:
+        if is_terminal(pod):
+            continue
         times += [
             condition.get("lastTransitionTime") or ""
             for condition in (pod.get("status") or {}).get("conditions") or []

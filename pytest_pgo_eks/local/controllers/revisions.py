@@ -6,7 +6,7 @@ import copy
 
 from pytest_pgo_eks.local.controllers.hashes import content_hash
 from pytest_pgo_eks.local.controllers.pods import owner_reference
-from pytest_pgo_eks.local.objects import Obj
+from pytest_pgo_eks.local.objects import Obj, annotations_of
 
 
 def revision_data(owner: Obj) -> Obj:
@@ -25,6 +25,8 @@ def new_revision(owner: Obj, number: int, collisions: int) -> Obj:
         "labels": {**(template.get("labels") or {}), "controller.kubernetes.io/hash": digest},
         "ownerReferences": [owner_reference(owner)],
     }
+    if annotations_of(owner):
+        metadata["annotations"] = dict(annotations_of(owner))
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
