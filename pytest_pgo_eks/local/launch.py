@@ -164,6 +164,9 @@ def _follow(reports: socket.socket, place: StateDir, say: Callable[[str], None])
 @contextmanager
 def _stoppable() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
+        # A second Ctrl-C must not interrupt the tidying up, which is bounded.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
         raise Interrupted(signal.Signals(number).name)
 
     before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}

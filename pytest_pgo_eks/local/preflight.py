@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ class Host:
     root: bool
     contained: bool
     seccomp: bool
-    max_user_namespaces: int | None
+    # "user", "net" …: how many namespaces of the kind there may be; absent: the kernel has none.
+    most: Mapping[str, int]
     unprivileged_clone: int | None
     apparmor_restricts: int | None
 
@@ -186,7 +188,11 @@ def host() -> Host:
         root=os.geteuid() == 0,
         contained=contained or "container" in os.environ,
         seccomp=bool(re.search(r"^Seccomp:\s*[12]$", status, re.MULTILINE)),
-        max_user_namespaces=_sysctl("user/max_user_namespaces"),
+        most={
+            kind: found
+            for kind in ("user", "net", "mnt", "pid", "uts", "ipc")
+            if (found := _sysctl(f"user/max_{kind}_namespaces")) is not None
+        },
         unprivileged_clone=_sysctl("kernel/unprivileged_userns_clone"),
         apparmor_restricts=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
     )
@@ -216,8 +222,15 @@ def explain(step: str, said: str, on: Host) -> Problem:
     ):
         return Problem(f"the kernel has no {step} devices{detail}", f"modprobe {step} (as root)")
     what = f"this host forbids the namespaces that pods are made of{detail}"
-    if on.max_user_namespaces == 0:
-        return Problem(what, "sysctl -w user.max_user_namespaces=15000 (as root)")
+    closed = [f"user.max_{kind}_namespaces=15000" for kind, most in on.most.items() if most == 0]
+    if closed:
+        return Problem(what, f"sysctl -w {' '.join(closed)} (as root)")
+    if "No space left" in said:
+        return Problem(
+            what,
+            "a limit is reached: raise user.max_user_namespaces, user.max_net_namespaces and their "
+            "like with sysctl -w, in the container or sandbox around us too",
+        )
     if not on.root and on.unprivileged_clone == 0:
         return Problem(what, "sysctl -w kernel.unprivileged_userns_clone=1 (as root)")
     if on.contained or on.seccomp:

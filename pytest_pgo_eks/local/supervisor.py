@@ -14,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -171,6 +172,10 @@ def _keep_to_ourselves(given: Order) -> None:
             raise OSError(number, f"mount {target.decode()}: {os.strerror(number)}")
     Path("/run/netns").mkdir()
     os.umask(0o022)
+    # Both ends of every API connection are in this process, and so are all pods' logs and pipes:
+    # the usual soft limit of 1024 ends at some 30 pods.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(order: Order, state: StateDir, report: Report) -> bool:

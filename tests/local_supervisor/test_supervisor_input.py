@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -23,7 +24,7 @@ _FREE = Host(
     root=False,
     contained=False,
     seccomp=False,
-    max_user_namespaces=1000,
+    most={"user": 1000, "net": 1000},
     unprivileged_clone=None,
     apparmor_restricts=None,
 )
@@ -123,7 +124,9 @@ def test_no_such_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("step", "said", "on", "remedy"),
     [
-        ("unshare", "", replace(_FREE, max_user_namespaces=0), "user.max_user_namespaces="),
+        ("unshare", "", replace(_FREE, most={"user": 0}), "user.max_user_namespaces="),
+        ("unshare", "", replace(_FREE, most={"net": 0}), "user.max_net_namespaces=15000"),
+        ("unshare", "No space left on device", _FREE, "a limit is reached"),
         ("unshare", "", replace(_FREE, unprivileged_clone=0), "kernel.unprivileged_userns_clone=1"),
         (
             "mount",
@@ -156,6 +159,33 @@ def test_a_forbidden_namespace_names_what_would_allow_it(
     problem = explain(step, said, on)
     assert remedy in problem.remedy
     assert said in problem.what
+
+
+@pytest.mark.parametrize("kind", ["user", "net", "pid"])
+def test_a_real_refusal_is_explained(kind: str) -> None:
+    forbid = f'echo 0 > /proc/sys/user/max_{kind}_namespaces && exec "$0" "$@"'
+    done = subprocess.run(
+        [
+            "unshare",
+            "-Ur",
+            "sh",
+            "-c",
+            forbid,
+            sys.executable,
+            "-m",
+            "pytest_pgo_eks.local",
+            "preflight",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    if done.stderr.startswith("unshare:"):
+        pytest.skip("no user namespaces here at all")
+    assert done.returncode == 4, done
+    assert f"sysctl -w user.max_{kind}_namespaces=15000" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_setting_of_root_is_not_asked_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
