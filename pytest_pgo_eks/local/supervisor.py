@@ -31,6 +31,7 @@ from pytest_pgo_eks.local.state import StateDir, forget
 _log = logging.getLogger("supervisor")
 
 _STOP_S = 10.0
+_FILES = 65536
 _MS_PRIVATE_REC = 0x40000 | 0x4000
 
 
@@ -173,9 +174,12 @@ def _keep_to_ourselves(given: Order) -> None:
     Path("/run/netns").mkdir()
     os.umask(0o022)
     # Both ends of every API connection are in this process, and so are all pods' logs and pipes:
-    # the usual soft limit of 1024 ends at some 30 pods.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # the usual soft limit of 1024 ends at some 30 pods. Not more than this, because programs in
+    # pods inherit it and some walk through all that they might have open.
+    enough, most = _FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most != resource.RLIM_INFINITY:
+        enough = min(enough, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 async def _run(order: Order, state: StateDir, report: Report) -> bool:
