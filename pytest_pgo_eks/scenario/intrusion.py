@@ -25,9 +25,15 @@ DEVIATION = "D13"
 
 
 def without_password(stage: Stage, role: str, *, tls: bool) -> list[Attempt]:
-    """Try to log in as ``role`` without a password at every server and Service."""
+    """Try to log in as ``role`` with an empty password at every server and Service.
+
+    Empty, not absent: a client that has none gives up by itself when it is asked, and only an answer
+    makes the server say no.
+    """
     name = stage.targets.application.name if role == APPLICATION else role
-    return attempts(stage.probe, _everywhere(stage, name, None, "require" if tls else "disable"))
+    return attempts(
+        stage.probe, _everywhere(stage, name, Secret(""), "require" if tls else "disable")
+    )
 
 
 def with_wrong_password(stage: Stage) -> list[Attempt]:
@@ -38,7 +44,7 @@ def with_wrong_password(stage: Stage) -> list[Attempt]:
 
 def replication(stage: Stage) -> list[Attempt]:
     """Ask for a physical replication connection without a certificate."""
-    logins = _everywhere(stage, "_crunchyrepl", None, "require")
+    logins = _everywhere(stage, "_crunchyrepl", Secret(""), "require")
     asked = {
         where: dataclasses.replace(login, options={**login.options, "replication": "true"})
         for where, login in logins.items()
@@ -92,7 +98,7 @@ def trust_lines(stage: Stage) -> list[str]:
     ]
 
 
-def _everywhere(stage: Stage, user: str, password: Secret | None, tls: str) -> dict[str, Login]:
+def _everywhere(stage: Stage, user: str, password: Secret, tls: str) -> dict[str, Login]:
     """Return logins at every instance and through both Services, in two databases each."""
     known = stage.targets.from_secret()
     ((_, port),) = known.hosts
