@@ -58,6 +58,7 @@ _KNOWN: dict[str, tuple[tuple[str, str], ...]] = {
         ("sync", "B"),
         ("streaming", "B"),
         ("names", "H"),
+        ("who", "H"),
     ),
     "micro": (
         ("op", "q"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_pgo_eks.findings import Finding
+from pytest_pgo_eks.history.exposure import check_exposure, misrouted
 from pytest_pgo_eks.history.history import READ, History
 from pytest_pgo_eks.history.matrix import Level, Mode, allows_loss, promise
 from pytest_pgo_eks.history.primaries import check_overlap, check_twin_values
@@ -25,13 +26,16 @@ def judge(history: History, mode: Mode, level: Level = "on") -> list[Finding]:
         check_twin_values(history, allowed=allowed),
         check_overlap(history, allowed=overlap_allowed),
     ]
+    if len(history.looks):
+        findings.append(check_exposure(history, strict=mode == "strict"))
     if (history.ops.kind == READ).any():
         findings.append(check_monotonic(history))
     return findings
 
 
 def measure(history: History) -> list[Finding]:
-    """Return what is worth telling and promised by nobody: staleness, long forks."""
-    if not (history.ops.kind == READ).any():
-        return []
-    return [check_staleness(history), check_long_fork(history)]
+    """Return what is worth telling and promised by nobody: misrouting, staleness, long forks."""
+    told = [misrouted(history)]
+    if (history.ops.kind == READ).any():
+        told += [check_staleness(history), check_long_fork(history)]
+    return told

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from pytest_pgo_eks.errors import BrokenHistory, ExecProblem, Inconclusive, NotFound, WaitTimeout
 from pytest_pgo_eks.probe.agent import records
 from pytest_pgo_eks.probe.package import archive
-from pytest_pgo_eks.probe.plan import Answer, Login, PathSpec
+from pytest_pgo_eks.probe.plan import Answer, Login, MonitorSpec, PathSpec
 from pytest_pgo_eks.probe.stream import Stream
 
 _HOME = "/tmp/pgo-probe"  # noqa: S108 -- a directory of the pod, which nobody else is in
@@ -167,8 +167,10 @@ class Installed:
         *,
         settings: Mapping[str, Any] | None = None,
         watch: Mapping[str, Any] | None = None,
+        monitors: Sequence[MonitorSpec] = (),
     ) -> Probe:
         """Start a run. ``settings`` (replication mode and the like) goes into the history as is.
+        ``watch`` are the keys of the agent's ``Watch`` (``labels``, ``namespace``); none: no watch.
 
         Returns when the agent runs; its sessions open right after. ``file`` is where the history
         will be; until then it grows beside it with ``.part`` at its end.
@@ -183,6 +185,7 @@ class Installed:
             "paths": plans,
             "settings": dict(settings or {}),
             "watch": dict(watch or {}),
+            "monitors": [monitor.document() for monitor in monitors],
         }
         directory = f"{self._home}/{run}"
         self.call("run", directory, stdin=config)

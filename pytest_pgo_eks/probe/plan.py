@@ -108,6 +108,22 @@ class PathSpec:
 
 
 @dataclass(frozen=True)
+class MonitorSpec:
+    """Look at one server every ``every_s`` seconds: role, timeline, WAL position, standbys.
+
+    The login needs ``pg_monitor`` (or superuser) to see other users' replication state.
+    """
+
+    name: str
+    login: Login
+    every_s: float = 0.1
+
+    def document(self) -> dict[str, Any]:
+        """Return the agent's form of this."""
+        return {"name": self.name, "target": self.login.document(), "every_s": self.every_s}
+
+
+@dataclass(frozen=True)
 class Answer:
     """What one single connection with one statement came to.
 

@@ -77,10 +77,13 @@ class Appender:
     def quit(self) -> None:
         self._task.cancel()
 
+    def _over(self) -> bool:
+        return self._path.shared.stopping
+
     async def _forever(self) -> None:
         path, shared = self._path, self._path.shared
         try:
-            while not shared.stopping:
+            while not self._over():
                 op, invoke = shared.recorder.new_op(), time.monotonic_ns()
                 try:
                     async with asyncio.timeout(path.plan.deadline_s):
@@ -96,7 +99,7 @@ class Appender:
                 path.record_connect(op, invoke, self._client, PACED, "")
                 while self._session.alive:
                     await self._transaction(self._session)
-                    if shared.stopping:
+                    if self._over():
                         return
                     await asyncio.sleep(self._pace_s)
         finally:

@@ -27,6 +27,7 @@ from typing import Any
 from . import oneshot, readback, workload
 from .load import Clients, PathPlan
 from .load import Path as LoadPath
+from .monitor import Monitor
 from .oneshot import target
 from .records import Recorder
 from .watch import Watch
@@ -104,6 +105,9 @@ class Agent:
         running = [loop.create_task(self._flush_forever())]
         if watch := self.config.get("watch"):
             running.append(loop.create_task(Watch(self.recorder, watch).run()))
+        for spec in self.config.get("monitors", ()):
+            monitor = Monitor(self.shared, spec["name"], target(spec["target"]), spec["every_s"])
+            running.append(loop.create_task(monitor.run()))
         await self.ended.wait()
         for task in running:
             task.cancel()

@@ -63,7 +63,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("recovery", "B"),
         ("sync", "B"),  # standbys in state sync or quorum that stream
         ("streaming", "B"),
-        ("names", "H"),  # word: synchronous_standby_names
+        ("names", "H"),  # word: synchronous_standby_names; 0: empty
+        ("who", "H"),  # word: application names of the synchronous standbys, sorted; 0: none
     ),
     # list-append: one row per micro-operation.
     "micro": (

@@ -16,7 +16,7 @@ from typing import Any
 from . import wire
 
 SCHEMA = "pgo_probe"
-_IDENTITY = "inet_server_addr(), inet_server_port(), pg_postmaster_start_time()"
+IDENTITY = "inet_server_addr(), inet_server_port(), pg_postmaster_start_time()"
 
 
 def prepare_sql(counters: int, role: str | None) -> str:
@@ -42,7 +42,7 @@ def prepare_sql(counters: int, role: str | None) -> str:
     """  # noqa: S608 -- names are ours, the role is quoted
 
 
-_TOLD = f"lsn, tli, {_IDENTITY}"
+_TOLD = f"lsn, tli, {IDENTITY}"
 _HERE = "pg_current_wal_insert_lsn(), left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
 
 COUNT = f"""WITH c AS (UPDATE {SCHEMA}.counter SET v = v + 1 WHERE k = $1::bigint RETURNING v),
@@ -57,7 +57,7 @@ LOOK = f"""SELECT (SELECT string_agg(int4send(k) || int8send(v), '' ORDER BY k) 
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,
     CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(
         CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END), 8) END,
-    {_IDENTITY}
+    {IDENTITY}
     WHERE $1::bigint = $1::bigint AND $2::bigint = $2::bigint"""  # noqa: S608
 
 _HEAD = struct.Struct(">hiqiQi")  # columns, value, lsn, length of the timeline's text
@@ -90,8 +90,16 @@ def looked(row: bytes) -> Answer:
     blob = cells[0] or b""
     lsn = int.from_bytes(cells[1] or b"", "big")
     timeline = int(cells[2], 16) if cells[2] else 0
-    identity = b"".join(struct.pack(">i", len(c)) + c for c in (cell or b"" for cell in cells[3:]))
-    return Answer(len(blob) // 12, lsn, timeline, identity, blob)
+    return Answer(len(blob) // 12, lsn, timeline, identity_part(row, 3), blob)
+
+
+def identity_part(row: bytes, column: int) -> bytes:
+    """Return the raw end of a DataRow from ``column`` on: the server's identity, as a key."""
+    at = 2
+    for _ in range(column):
+        (length,) = struct.unpack_from(">i", row, at)
+        at += 4 + max(length, 0)
+    return row[at:]
 
 
 def unpack_cells(blob: bytes) -> list[tuple[int, int]]:
