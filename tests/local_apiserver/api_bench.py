@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from server import client_of, running_api_server
+from standin.server import client_of, running_api_server
 
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError, Event
 from pytest_pgo_eks.local.apiserver import ApiServer
@@ -146,11 +146,11 @@ def definition(schema: Obj, **version: Any) -> Obj:
 WIDGET = Kind("example.com/v1", "Widget", "widgets")
 
 
-def widget(name: str = "one", **spec: Any) -> Obj:
+def widget(called: str = "one", /, **spec: Any) -> Obj:
     return {
         "apiVersion": "example.com/v1",
         "kind": "Widget",
-        "metadata": {"name": name, "namespace": "default"},
+        "metadata": {"name": called, "namespace": "default"},
         "spec": spec,
     }
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
-from api_bench import Bench, pod
-from server import kubelet_pair
+from standin.server import kubelet_pair
 
+from local_apiserver.api_bench import Bench, pod
 from pytest_pgo_eks.local.objects import NODE, POD
 
 TOKEN = "kubelet-api"

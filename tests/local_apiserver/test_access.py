@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from api_bench import Bench, config_map, pod, served
-
+from local_apiserver.api_bench import Bench, config_map, pod, served
 from pytest_pgo_eks.local.apiclient import ApiClient
 from pytest_pgo_eks.local.apiserver import Identity
 from pytest_pgo_eks.local.objects import (

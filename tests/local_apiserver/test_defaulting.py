@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_bench import Bench, deployment, pod, served, service
 
+from local_apiserver.api_bench import Bench, deployment, pod, served, service
 from pytest_pgo_eks.local.apiserver.quantity import amount, canonical
 from pytest_pgo_eks.local.objects import (
     CLAIM,
@@ -213,7 +213,9 @@ async def test_secrets_policies_namespaces_and_nodes(bench: Bench) -> None:
     secret = await admin.create(SECRET, made, "default")
     assert (secret["type"], secret["data"]) == ("Opaque", {"a": "Yg==", "c": "ZA=="})
     assert "stringData" not in secret
-    for egress, kinds in (([], ["Ingress"]), ([{}], ["Ingress", "Egress"])):
+    cases: list[tuple[list[Obj], list[str]]]
+    cases = [([], ["Ingress"]), ([{}], ["Ingress", "Egress"])]
+    for egress, kinds in cases:
         spec = {"podSelector": {}, "egress": egress}
         made = {"metadata": {"name": f"p{len(egress)}"}, "spec": spec}
         assert (await admin.create(NETWORK_POLICY, made, "default"))["spec"]["policyTypes"] == kinds

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from api_bench import Bench, config_map, deployment, pod, served, watching
-
+from local_apiserver.api_bench import Bench, config_map, deployment, pod, served, watching
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
     DEPLOYMENT,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from api_bench import Bench, config_map, deployment, pod, served, service
-
+from local_apiserver.api_bench import Bench, config_map, deployment, pod, served, service
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -16,6 +15,7 @@ from pytest_pgo_eks.local.objects import (
     POD,
     SERVICE,
     Kind,
+    Obj,
 )
 
 
@@ -254,7 +254,7 @@ async def test_events_are_the_same_objects_in_both_groups(bench: Bench) -> None:
 @served(events_s=1000.0)
 async def test_old_events_are_forgotten(bench: Bench) -> None:
     for name, when in (("old", "2020-01-01T00:00:00Z"), ("new", None)):
-        event = {"metadata": {"name": name}, "involvedObject": {"kind": "Pod"}}
+        event: Obj = {"metadata": {"name": name}, "involvedObject": {"kind": "Pod"}}
         event["lastTimestamp"] = when
         await bench.admin.create(EVENT, event, "default")
     bench.server.sweep_events()

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_bench import WIDGET, Bench, config_map, definition, deployment, served, widget
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_apiserver.api_bench import (
+    WIDGET,
+    Bench,
+    config_map,
+    definition,
+    deployment,
+    served,
+    widget,
+)
 from pytest_pgo_eks.local.apiserver import fields
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
@@ -296,7 +304,8 @@ async def test_custom_resources_merge_as_their_schema_says(bench: Bench) -> None
     assert found["spec"]["keyed"] == [{"name": "a", "n": 1}, {"name": "b", "n": 2}]
     assert found["spec"]["tags"] == ["x", "y"]
     assert _owned(found, "bob")["f:spec"]["f:tags"] == {'v:"y"': {}}
-    for name, value in (("plain", ["q"]), ("whole", {"l": "w"})):
+    others: dict[str, Any] = {"plain": ["q"], "whole": {"l": "w"}}
+    for name, value in others.items():
         with bench.refused(409, "Conflict", f'conflict with "alice": .spec.{name}'):
             await admin.apply(WIDGET, widget(**{name: value}), field_manager="bob", force=False)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 import pytest
-from api_bench import Bench, pod, served
-from fake_kubelet import TOKEN, kubelet_of
 
+from local_apiserver.api_bench import Bench, pod, served
+from local_apiserver.fake_kubelet import TOKEN, kubelet_of
 from pytest_pgo_eks.local.objects import POD
 
 

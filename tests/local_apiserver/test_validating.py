@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from api_bench import Bench, config_map, deployment, pod, served, service
 
+from local_apiserver.api_bench import Bench, config_map, deployment, pod, served, service
 from pytest_pgo_eks.local.objects import (
     CLAIM,
     CONFIG_MAP,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from api_bench import Bench, config_map, pod, served, until, watching
 
+from local_apiserver.api_bench import Bench, config_map, pod, served, until, watching
 from pytest_pgo_eks.local.apiclient import Cache
 from pytest_pgo_eks.local.apiserver import reading
 from pytest_pgo_eks.local.objects import CONFIG_MAP, POD

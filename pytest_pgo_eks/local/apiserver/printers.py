@@ -198,10 +198,10 @@ def _role_binding(obj: Obj) -> list[Any]:
     ref = obj.get("roleRef") or {}
     named: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
     for one in obj.get("subjects") or []:
-        name = one.get("name", "")
+        who = one.get("name", "")
         if one.get("kind") == "ServiceAccount":
-            name = f"{one.get('namespace', '')}/{name}"
-        named.setdefault(one.get("kind", ""), []).append(name)
+            who = f"{one.get('namespace', '')}/{who}"
+        named.setdefault(one.get("kind", ""), []).append(who)
     kinds = ("User", "Group", "ServiceAccount")
     return [
         name(obj),
