@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pytest_pgo_eks.clusters.base import ClusterHandle
     from pytest_pgo_eks.pgo import PostgresCluster
 
-pytest_plugins = ["pytester"]
-
 _FEATURES = Path(__file__).with_name("features")
 _SHARED = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[int]()

@@ -57,6 +57,10 @@ class Fake:
 
     def destroy(self, handle, progress):
         log("destroy")
+        if (HERE / "slow").exists():
+            import signal
+            (HERE / "fifo").write_text("here")
+            signal.pause()
         if (HERE / "sticky").exists():
             raise ClusterProblem("the castle sticks")
 

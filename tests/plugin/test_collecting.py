@@ -173,3 +173,19 @@ def test_the_ini_list_names_directories(project: Project) -> None:
     project.write("elsewhere/b.feature", "Feature: B\n  Scenario: B\n    Given nothing\n")
     result = project.run("--cluster=fake", "--collect-only", "-q")
     assert {line for line in result.outlines if "::" in line} == {STANDS, TWO_TOWERS, THREE_TOWERS}
+
+
+def test_own_features_stand_beside_the_shipped_ones(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\npgo_features =\n    shipped\n    features\n")
+    result = project.run("--cluster=fake", "--collect-only", "-q", "--pgo-level=4")
+    assert {STANDS, TWO_TOWERS, THREE_TOWERS} < set(result.outlines)
+    assert any("The primary Service leads only to the primary" in line for line in result.outlines)
+
+
+def test_shipped_sentences_serve_own_features(project: Project) -> None:
+    project.write(
+        "features/own.feature",
+        "Feature: O\n  Scenario: S\n    Given a PostgresCluster with 3 instances\n",
+    )
+    result = project.run("--collect-only", "-q", "features/own.feature")
+    assert "features/own.feature::S" in result.outlines

@@ -105,3 +105,17 @@ def test_what_a_killed_run_left_is_found_by_the_next(project: Project, fifo: Pat
     result = project.run("--cluster=fake", "features")
     assert "sweep castle" in project.log()
     assert "removed cluster castle" in result.stdout.str()
+
+
+def test_a_removal_that_is_stopped_leaves_the_line_that_removes(
+    project: Project, fifo: Path
+) -> None:
+    project.write("features/f.feature", "Feature: F\n  Scenario: S\n    Given a cluster\n")
+    project.write("slow", "")
+    with start(project) as process:
+        until_said(process, fifo)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=WITHIN_S)
+    assert "cluster castle may still run; remove it: blow castle" in output
+    assert '"verdict": "pass"' in (project.run_dir() / "verdict.json").read_text("utf-8")
+    assert list((project.path / "state/pytest-pgo-eks/runs").iterdir()), "the next start finds it"

@@ -184,6 +184,59 @@ class TestInPytest:
         )
         assert message in self.refusal(project, "--cluster=fake")
 
+    MANIFEST = """
+        apiVersion: postgres-operator.crunchydata.com/v1beta1
+        kind: PostgresCluster
+        metadata: {{name: mine}}
+        spec:
+          postgresVersion: 16
+          instances:
+          - name: a
+            replicas: {replicas}
+            dataVolumeClaimSpec:
+              accessModes: [ReadWriteOnce]
+              resources: {{requests: {{storage: 1Gi}}}}
+    """
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (None, "mine.yaml: cannot be read: No such file or directory"),
+            ("a: [", "mine.yaml, line 1, column 5: not YAML: "),
+            ("kind: Pod\napiVersion: v1\n", "kind is 'Pod'; a PostgresCluster is needed"),
+        ],
+    )
+    @pytest.mark.parametrize("workers", [(), ("-n1",)])
+    def test_a_manifest_that_is_none_is_refused_before_anything_else(
+        self, project: Project, text: str | None, message: str, workers: tuple[str, ...]
+    ) -> None:
+        if text is not None:
+            project.write("mine.yaml", text)
+        line = self.refusal(project, "--cluster=fake", "--pgo-manifest=mine.yaml", *workers)
+        assert message in line
+        assert project.log() == []
+
+    def test_one_instance_is_enough_until_somebody_has_to_fail_over(self, project: Project) -> None:
+        project.write("mine.yaml", self.MANIFEST.format(replicas=1))
+        arguments = ("--cluster=fake", "--pgo-manifest=mine.yaml")
+        project.run(*arguments, "features").assert_outcomes(passed=1)
+        (project.path / "log").unlink()
+        project.write(
+            "features/g.feature", "@failover\nFeature: G\n  Scenario: S\n    Given a cluster\n"
+        )
+        assert "need somebody to fail over to" in self.refusal(project, *arguments)
+
+    def test_workers_learn_it_before_the_cluster_is_made(self, project: Project) -> None:
+        project.write("mine.yaml", self.MANIFEST.format(replicas=1))
+        project.write(
+            "features/g.feature", "@failover\nFeature: G\n  Scenario: S\n    Given a cluster\n"
+        )
+        result = project.run("--cluster=fake", "--pgo-manifest=mine.yaml", "features", "-n1")
+        result.assert_outcomes(errors=2)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "need somebody to fail over to" in result.stdout.str()
+        assert project.log() == ["preflight"]
+
     def test_help_groups_the_options_with_their_defaults(self, project: Project) -> None:
         text = project.run("--help").stdout.str()
         for option in OPTIONS:
