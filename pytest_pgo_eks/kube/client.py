@@ -17,7 +17,7 @@ from pytest_pgo_eks.kube.kinds import Kinds, Resource
 from pytest_pgo_eks.kube.listing import Labels, Object, pages, selectors_of
 from pytest_pgo_eks.kube.problems import Owned
 from pytest_pgo_eks.kube.transport import CONTENT_TYPES, Transport
-from pytest_pgo_eks.kube.watching import WatchEvent, WatchLoop
+from pytest_pgo_eks.kube.watching import IDLE_S, WatchEvent, WatchLoop
 from pytest_pgo_eks.secrets import Secret
 
 T = TypeVar("T")
@@ -228,8 +228,12 @@ class Kube:
         *,
         labels: Labels = None,
         fields: Labels = None,
+        idle_s: float = IDLE_S,
     ) -> WatchLoop:
-        """Return the loop under :meth:`watch`, for those who must stop it from outside."""
+        """Return the loop under :meth:`watch`, for those who must stop it from outside.
+
+        A stream that is silent for ``idle_s`` is opened again where it stood.
+        """
         resource = self._kinds.resolve(kind)
         selectors = selectors_of(labels, fields)
         return WatchLoop(
@@ -238,6 +242,7 @@ class Kube:
             lambda limit_s: pages(self._transport, resource, namespace, selectors, limit_s),
             selectors=selectors,
             what=f"watch of {kind}" + (f" in {namespace}" if namespace else ""),
+            idle_s=idle_s,
         )
 
     # -- containers -----------------------------------------------------------------------------

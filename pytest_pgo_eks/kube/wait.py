@@ -124,13 +124,14 @@ def eventually(
     wake: Wakeup | None = None,
     poll_s: float | None = None,
     settle_s: float = SETTLE_S,
+    calm_s: float = 0.0,
     show: Callable[[T], str] = repr,
     clock: Clock = SYSTEM_CLOCK,
 ) -> T:
     """Look until ``accept`` is true ``successes`` times in a row; return what was seen last.
 
     The first of these looks has to *end* within ``within_s``; the others only confirm it,
-    ``settle_s`` apart. ``fail`` may say why waiting longer is hopeless. ``what`` completes the
+    ``settle_s`` apart. However often it is woken, looks stay ``calm_s`` apart. ``fail`` may say why waiting longer is hopeless. ``what`` completes the
     sentence "waited for …". ``show`` prints a state for the message.
 
     :raises WaitTimeout: not within ``within_s``, or ``fail`` gave a reason; ``looked`` says
@@ -171,6 +172,9 @@ def eventually(
                 looked=looked,
             )
         wake.wait(change, min(pause_s, ends - now))
+        early_s = now + calm_s - clock.now()
+        if early_s > 0:
+            clock.pause(min(early_s, max(ends - clock.now(), 0.0)))
 
 
 def holds(

@@ -14,7 +14,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class WatchLoop:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    def events(self, deadline_s: float | None) -> Iterator[WatchEvent]:
+    def events(self, deadline_s: float | None) -> Generator[WatchEvent, None, None]:
         """Yield every change until the deadline, what exists already as ``ADDED`` first.
 
         :raises ApiProblem: the server refuses for good, or cannot be reached at the deadline: then

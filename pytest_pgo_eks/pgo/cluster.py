@@ -13,6 +13,7 @@ from pytest_pgo_eks.errors import ApiProblem, ExecProblem, Inconclusive, NotFoun
 from pytest_pgo_eks.kube import Kube, Wakeup, Watcher, eventually
 from pytest_pgo_eks.pgo import manifest as manifests
 from pytest_pgo_eks.pgo import names
+from pytest_pgo_eks.pgo.manifest import Declared
 from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.patroni import Patroni
 from pytest_pgo_eks.pgo.reading import observation_of
@@ -23,6 +24,9 @@ from pytest_pgo_eks.progress import Progress, silent
 Object = dict[str, Any]
 
 _ZONE = "topology.kubernetes.io/zone"
+# A look at all servers starts a process in each. Patroni changes something every few hundred
+# milliseconds while a cluster recovers, and looking that often would slow the recovery down.
+_SQL_CALM_S = 0.3
 _WATCHED = ("Pod", "Endpoints", "PersistentVolumeClaim", "PostgresCluster")
 
 
@@ -176,6 +180,7 @@ class PostgresCluster:
             what=what,
             fail=fail,
             wake=self.wake(),
+            calm_s=_SQL_CALM_S if sql else 0.0,
             show=str,
         )
 
@@ -194,7 +199,7 @@ class PostgresCluster:
         :raises Inconclusive: it did not come up, with the reason.
         """
         patience = Patience(time.monotonic, grace_scale)
-        expected = manifests.instance_sets(self.object())
+        expected = manifests.declared(self.object())
         current: list[Trouble] = []
 
         def hopeless(seen: Observation) -> str | None:
@@ -304,7 +309,7 @@ class PostgresCluster:
             feed("PersistentVolumeClaim", self.namespace).objects(mine),
         )
 
-    def _why(self, expected: Mapping[str, int], current: list[Trouble], late: WaitTimeout) -> str:
+    def _why(self, expected: Declared, current: list[Trouble], late: WaitTimeout) -> str:
         troubled = list(current)
         try:
             seen = self.observe()
@@ -327,7 +332,7 @@ class PostgresCluster:
         )
 
 
-def missing(seen: Observation, expected: Mapping[str, int]) -> list[str]:
+def missing(seen: Observation, expected: Declared) -> list[str]:
     """Return what a cluster still lacks to be up, empty when it is up.
 
     Up means: the newest generation is observed; each declared set has all instances ready and up to
@@ -342,7 +347,7 @@ def missing(seen: Observation, expected: Mapping[str, int]) -> list[str]:
         lacking.append(
             f"generation {status.generation} is not observed yet ({status.observed_generation} is)"
         )
-    for name, count in expected.items():
+    for name, count in expected.sets.items():
         live = [one for one in seen.instances if one.instance_set == name and one.is_running]
         said = status.sets.get(name)
         counts = (said.replicas, said.ready, said.updated) if said else (0, 0, 0)
@@ -360,13 +365,16 @@ def missing(seen: Observation, expected: Mapping[str, int]) -> list[str]:
     elif seen.labelled_primaries != (holder.pod,):
         labelled = ", ".join(seen.labelled_primaries) or "nobody"
         lacking.append(f"{holder.pod} leads, but {labelled} is labelled as the primary")
-    for repo, (_, stanza, backup) in status.repos.items():
+    for index, repo in enumerate(expected.repos):
+        _, stanza, backup = status.repos.get(repo, (False, False, False))
         if not stanza:
             lacking.append(f"{repo} has no stanza yet")
-        elif not backup and repo == next(iter(status.repos)):
+        elif not backup and index == 0:
+            # New replicas are made from the first repository's first backup.
             lacking.append(f"{repo} has no first backup yet")
-    if "ProxyAvailable" in status.conditions and not status.is_true("ProxyAvailable"):
-        lacking.append(f"PgBouncer is not available: {status.reasons['ProxyAvailable']}")
+    if expected.proxy and not status.is_true("ProxyAvailable"):
+        why = status.reasons.get("ProxyAvailable", "nothing is said of it yet")
+        lacking.append(f"PgBouncer is not available: {why}")
     return lacking
 
 

@@ -12,7 +12,7 @@ from pytest_pgo_eks.findings import Finding, Number
 from pytest_pgo_eks.kube import eventually
 from pytest_pgo_eks.pgo import names, operator
 from pytest_pgo_eks.pgo.cluster import PostgresCluster, missing
-from pytest_pgo_eks.pgo.manifest import instance_sets
+from pytest_pgo_eks.pgo.manifest import Declared, declared
 from pytest_pgo_eks.pgo.observation import Observation
 
 # Broken promises of PostgreSQL and PGO themselves; everything else may pass and is waited for.
@@ -41,19 +41,19 @@ def findings(postgres: PostgresCluster, before: Identity | None = None) -> list[
     :raises ApiProblem: it cannot be looked at.
     """
     seen = postgres.observe(sql=True)
-    expected = instance_sets(postgres.object())
+    expected = declared(postgres.object())
     running = _running(seen, expected)
     judged = [
         running,
         _one_primary(seen),
-        _streaming(seen, sum(expected.values())),
+        _streaming(seen, expected.instances),
         _system(seen, before),
         _operator(postgres, before),
     ]
     if running.outcome == "holds":
         # Reading all logs is the dearest look, and says little while containers come and go.
         judged.append(_panic(postgres, seen, before))
-    if seen.is_synchronous and sum(expected.values()) > 1:
+    if seen.is_synchronous and expected.instances > 1:
         judged.append(_synchronous(seen))
     return judged
 
@@ -142,10 +142,10 @@ def _finding(
     return Finding(rule, "holds" if holds else "violated", good if holds else bad, numbers or {})
 
 
-def _running(seen: Observation, expected: Mapping[str, int]) -> Finding:
+def _running(seen: Observation, expected: Declared) -> Finding:
     lacking = missing(seen, expected)
     running = sum(one.is_running for one in seen.instances)
-    count = sum(expected.values())
+    count = expected.instances
     return _finding(
         "instances-running",
         holds=not lacking,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def instance_sets(manifest: Manifest) -> dict[str, int]:
         one.get("name") or f"{index:02d}": int(one.get("replicas", 1))
         for index, one in enumerate(manifest["spec"]["instances"])
     }
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a PostgresCluster asks for and has to have before it is up."""
+
+    sets: Mapping[str, int]
+    repos: tuple[str, ...] = ()
+    proxy: bool = False
+
+    @property
+    def instances(self) -> int:
+        return sum(self.sets.values())
+
+
+def declared(manifest: Manifest) -> Declared:
+    """Return what a manifest, or the object itself, declares."""
+    spec = manifest["spec"]
+    proxy = _at(spec, ("proxy", "pgBouncer"))
+    return Declared(
+        sets=instance_sets(manifest),
+        repos=tuple(one["name"] for one in _at(spec, ("backups", "pgbackrest", "repos")) or []),
+        proxy=isinstance(proxy, dict) and proxy.get("replicas", 1) != 0,
+    )
 
 
 def lease_s(manifest: Manifest) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import threading
 import time
@@ -141,6 +142,21 @@ def test_many_threads_exec_and_read_at_once(ready: Kube) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         assert all(pool.map(one, range(80)))
+
+
+def test_an_interrupt_stays_an_interrupt(ready: Kube) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(ready, "exec sleep 20", deadline_s=20)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_session_streams_as_the_command_runs(ready: Kube) -> None:

@@ -149,11 +149,13 @@ def test_commands_run_in_a_pod(live: Kube, namespace: str, pod: str) -> None:
     assert run("kill -9 $$")[0] == 137
     with pytest.raises(NotFound):
         live.exec(namespace, "nobody", ["true"])
-    # Container runtimes differ: some give the shell's status, some no status at all.
+    said: object
     try:
-        assert live.exec(namespace, pod, ["/no/such"], container="c").exit_status in (126, 127)
+        said = live.exec(namespace, pod, ["/no/such"], container="c").exit_status
     except ExecProblem as problem:
-        assert "/no/such" in str(problem)
+        said = str(problem)
+    # Container runtimes differ: some give the shell's status, some no status at all.
+    assert said in (126, 127) or "/no/such" in str(said)
     began = time.monotonic()
     with pytest.raises(ExecProblem, match="not ended within"):
         live.exec(namespace, pod, ["sleep", "20"], container="c", deadline_s=0.5)

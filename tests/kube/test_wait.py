@@ -182,6 +182,26 @@ def test_a_wake_up_ends_a_pause_and_polling_is_the_fallback() -> None:
     assert silent.waits == 3
 
 
+def test_looks_stay_apart_however_often_they_are_woken() -> None:
+    clock = FakeClock()
+    wake = FakeWake(clock, *[number / 100 for number in range(300)])
+    looks: list[float] = []
+
+    def look() -> bool:
+        looks.append(clock.now())
+        return clock.now() >= 1002
+
+    eventually(
+        look, accept=bool, within_s=9, what="x", wake=wake, calm_s=0.5, successes=1, clock=clock
+    )
+    assert len(looks) == 5
+    with pytest.raises(WaitTimeout):
+        eventually(
+            lambda: False, accept=bool, within_s=0.2, what="x", wake=wake, calm_s=60, clock=clock
+        )
+    assert clock.time < 1003
+
+
 def test_a_change_during_the_look_is_not_slept_over() -> None:
     clock = FakeClock()
     wake = FakeWake(clock, 0.05)

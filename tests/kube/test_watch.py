@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pgo_eks.errors import ApiProblem
-from pytest_pgo_eks.kube import Kube, Watcher, WatchEvent, watching
+from pytest_pgo_eks.kube import Kube, Watcher, WatchEvent
 
 from .conftest import NAMESPACE, Server, pod
 
@@ -71,10 +71,7 @@ def test_a_stream_that_ends_is_opened_again_where_it_stood(
     assert len(lists) == 1
 
 
-def test_a_half_open_stream_is_left_after_the_idle_time(
-    server: Server, kube: Kube, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watching.WatchLoop.__init__, "__kwdefaults__", {"idle_s": 0.5})
+def test_a_half_open_stream_is_left_after_the_idle_time(server: Server, kube: Kube) -> None:
     server.rule("half-open", after=1, watch=True)
 
     def change() -> None:
@@ -83,7 +80,9 @@ def test_a_half_open_stream_is_left_after_the_idle_time(
 
     later(change)
     began = time.monotonic()
-    assert follow(kube, 8, lambda seen: len(seen) == 2) == ["ADDED a", "ADDED b"]
+    events = kube.watch_loop("Pod", NAMESPACE, idle_s=0.5).events(8)
+    assert [_short(next(events)), _short(next(events))] == ["ADDED a", "ADDED b"]
+    events.close()
     assert time.monotonic() - began < 3
 
 

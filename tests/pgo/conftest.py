@@ -14,6 +14,7 @@ import pytest
 from pytest_pgo_eks.errors import NotFound
 from pytest_pgo_eks.kube import ExecResult, Kube
 from pytest_pgo_eks.pgo import PostgresCluster, names
+from pytest_pgo_eks.pgo.manifest import Declared
 from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.reading import observation_of
 from pytest_pgo_eks.postgres import Receiver, Sender, ServerState
@@ -25,7 +26,7 @@ PRIMARY = "hippo-instance1-7fwv-0"
 STANDBY = "hippo-instance1-75jd-0"
 REPLICA = "hippo-instance1-6mn7-0"
 SYSTEM = "7711294170323189864"
-EXPECTED = {"instance1": 3}
+EXPECTED = Declared({"instance1": 3}, ("repo1",), proxy=True)
 
 
 class FakeKube(Kube):

@@ -208,4 +208,9 @@ def test_rendering_leaves_its_input_alone(tmp_path: Path) -> None:
 
 def test_unnamed_sets_are_called_as_pgo_calls_them() -> None:
     sets = [{"replicas": 2}, {"name": "b"}]
-    assert manifests.instance_sets({"spec": {"instances": sets}}) == {"00": 2, "b": 1}
+    manifest: dict[str, Any] = {"spec": {"instances": sets}}
+    assert manifests.declared(manifest) == manifests.Declared({"00": 2, "b": 1})
+    manifest["spec"]["proxy"] = {"pgBouncer": {"replicas": 0}}
+    assert not manifests.declared(manifest).proxy
+    found = manifests.declared(OWN)
+    assert (found.instances, found.repos, found.proxy) == (3, ("repo1",), True)

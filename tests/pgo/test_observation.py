@@ -167,6 +167,14 @@ def test_a_difference_shows_what_changed_and_nothing_else(kube: FakeKube) -> Non
             ).update(status="False", reason="Down", message="why"),
             "PgBouncer is not available: Down: why",
         ),
+        (
+            lambda k: k.one("PostgresCluster", "hippo")["status"].update(conditions=[]),
+            "PgBouncer is not available: nothing is said of it yet",
+        ),
+        (
+            lambda k: k.one("PostgresCluster", "hippo")["status"].pop("pgbackrest"),
+            "repo1 has no stanza yet",
+        ),
     ],
 )
 def test_each_thing_that_is_missing_is_named(

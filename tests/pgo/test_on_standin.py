@@ -19,7 +19,7 @@ from pytest_pgo_eks.pgo import (
     render,
     verify,
 )
-from pytest_pgo_eks.pgo.manifest import instance_sets
+from pytest_pgo_eks.pgo.manifest import declared
 from pytest_pgo_eks.secrets import Secret
 from pytest_pgo_eks.settings import Settings
 
@@ -36,7 +36,7 @@ def test_the_operator_says_that_it_stands_in(standin_postgres: PostgresCluster) 
 def test_the_three_witnesses_agree_in_a_quiet_cluster(standin_postgres: PostgresCluster) -> None:
     prove_healthy(standin_postgres, within_s=60)
     seen = standin_postgres.observe(sql=True)
-    assert missing(seen, instance_sets(standin_postgres.object())) == []
+    assert missing(seen, declared(standin_postgres.object())) == []
     assert all(one.agree for one in seen.roles())
     assert len({one.zone for one in seen.instances}) == 3
     assert seen.leader is not None
