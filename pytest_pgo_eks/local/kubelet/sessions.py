@@ -24,6 +24,8 @@ _CHUNK = 32 * 1024
 _DRAIN_S = 0.5
 _CONNECT_S = 10.0
 _TERMINAL = {"TERM": "xterm"}
+# Not in Python's termios: unlock a terminal's other side, and open it without its name.
+_TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,29 @@ class Streams:
     tty: bool
 
 
+def _new_terminal(pid: int) -> tuple[int, int]:
+    """Return both sides of a terminal of the container's own, which ``tty`` there can name."""
+    try:
+        main = os.open(f"/proc/{pid}/root/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return os.openpty()
+    try:
+        fcntl.ioctl(main, _TIOCSPTLCK, struct.pack("i", 0))
+        return main, fcntl.ioctl(main, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        os.close(main)
+        return os.openpty()
+
+
 class _Ends:
     """The two sides of a command's streams: pipes, or a terminal that is all three."""
 
-    def __init__(self, wanted: Streams) -> None:
+    def __init__(self, wanted: Streams, container: Container) -> None:
         self.stdin: int | None = None
         self.outputs: dict[int, int] = {}
         self.theirs: set[int] = set()
         if wanted.tty:
-            main, terminal = os.openpty()
+            main, terminal = _new_terminal(container.main_pid)
             self.outputs[STDOUT] = main
             self.stdin = os.dup(main) if wanted.stdin else None
             self.child = (terminal, terminal, terminal)
@@ -90,7 +106,7 @@ async def execute(
     home: Home, container: Container, argv: Sequence[str], wanted: Streams, channels: Channels
 ) -> None:
     """Run a command for a client; a client that goes away leaves it closed streams."""
-    ends = _Ends(wanted)
+    ends = _Ends(wanted, container)
     try:
         env = _TERMINAL if wanted.tty else None
         stdin, stdout, stderr = ends.child
