@@ -7,7 +7,6 @@ which closes the one it names. ``base64`` variants are text: a digit, then base6
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import AsyncIterator
 
@@ -54,13 +53,18 @@ class Channels:
     async def received(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yield (channel, data) until the peer closes; (255, channel) is a v5 close."""
         async for message in self._socket:
-            if message.type is WSMsgType.BINARY and message.data:
-                yield message.data[0], message.data[1:]
-            elif message.type is WSMsgType.TEXT and message.data[:1].isdecimal():
-                try:
-                    yield int(message.data[0]), base64.b64decode(message.data[1:])
-                except binascii.Error:
-                    return
+            data = message.data
+            if message.type is WSMsgType.TEXT:
+                if "base64" in self._protocol:
+                    try:
+                        yield int(data[:1]), base64.b64decode(data[1:])
+                    except ValueError:
+                        return
+                    continue
+                # The Python client sends a str as text, with the same first byte.
+                data = data.encode()
+            if data:
+                yield data[0], data[1:]
 
 
 def status(exit_code: int, problem: str = "") -> dict[str, object]:
