@@ -7,6 +7,7 @@ deadline and the whole takes at most about :data:`PATIENCE_S`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,13 +19,14 @@ from typing import Any
 import yaml
 
 from pytest_pgo_eks.diagnostics.telling import telling_events, telling_log_lines, telling_pods
-from pytest_pgo_eks.errors import PgoEksError
+from pytest_pgo_eks.errors import ExecProblem, PgoEksError
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.secrets import filtered
 
 PATIENCE_S = 45.0
 _CALL_S = 10.0
 _LOG_LINES = 4000
+_INSTANCE = "postgres-operator.crunchydata.com/instance"
 
 _OBJECTS = (
     "Pod",
@@ -41,10 +43,12 @@ _OBJECTS = (
     "discovery.k8s.io/v1/EndpointSlice",
     "PostgresCluster",
 )
+# Each call starts a Python of its own, about a second of CPU: only the list, where instances may
+# differ, is asked of every one.
 _PATRONI = {
-    "list": ["patronictl", "list", "--extended", "--timestamp"],
-    "history": ["patronictl", "history"],
-    "config": ["patronictl", "show-config"],
+    "list": ["list", "--extended", "--timestamp"],
+    "history": ["history"],
+    "config": ["show-config"],
 }
 _SQL = {
     "replication": "SELECT * FROM pg_stat_replication",
@@ -130,9 +134,14 @@ def _of_namespace(kube: Kube, namespace: str) -> list[tuple[str, Collector]]:
     except PgoEksError as error:
         return [*tasks, (f"pods of {namespace}", _failing(error))]
     tasks.append((f"pods of {namespace}", lambda c: c.telling.extend(telling_pods(pods))))
+    first = next((pod for pod in pods if _is_instance(pod)), None)
     for pod in pods:
-        tasks += _of_pod(kube, namespace, pod)
+        tasks += _of_pod(kube, namespace, pod, first=pod is first)
     return tasks
+
+
+def _is_instance(pod: dict[str, Any]) -> bool:
+    return _INSTANCE in (pod["metadata"].get("labels") or {})
 
 
 def _failing(error: PgoEksError) -> Collector:
@@ -142,7 +151,9 @@ def _failing(error: PgoEksError) -> Collector:
     return fail
 
 
-def _of_pod(kube: Kube, namespace: str, pod: dict[str, Any]) -> list[tuple[str, Collector]]:
+def _of_pod(
+    kube: Kube, namespace: str, pod: dict[str, Any], *, first: bool
+) -> list[tuple[str, Collector]]:
     name = pod["metadata"]["name"]
     spec = pod["spec"]
     containers = [c["name"] for c in [*spec.get("initContainers", []), *spec["containers"]]]
@@ -163,8 +174,9 @@ def _of_pod(kube: Kube, namespace: str, pod: dict[str, Any]) -> list[tuple[str, 
         for container in containers
         if container in restarted
     ]
-    if "postgres-operator.crunchydata.com/instance" in (pod["metadata"].get("labels") or {}):
-        tasks.append((f"Patroni of {name}", partial(_patroni, kube, namespace, name)))
+    if _is_instance(pod):
+        what = tuple(_PATRONI) if first else ("list",)
+        tasks.append((f"Patroni of {name}", partial(_patroni, kube, namespace, name, what=what)))
         tasks.append((f"SQL of {name}", partial(_sql, kube, namespace, name)))
     return tasks
 
@@ -230,20 +242,28 @@ def _log(
     found.telling.extend(f"{name}: {line}" for line in telling_log_lines(text))
 
 
-def _patroni(kube: Kube, namespace: str, pod: str, found: Collection) -> None:
-    for what, command in _PATRONI.items():
+def _patroni(
+    kube: Kube, namespace: str, pod: str, found: Collection, *, what: Sequence[str]
+) -> None:
+    for name in what:
+        command = ["patronictl", *_PATRONI[name]]
         done = kube.exec(namespace, pod, command, container="database", deadline_s=_CALL_S)
         text = (done.stdout + done.stderr).decode("utf-8", "replace")
-        found.write(f"patroni/{pod}.{what}.txt", text)
+        found.write(f"patroni/{pod}.{name}.txt", text)
 
 
 def _sql(kube: Kube, namespace: str, pod: str, found: Collection) -> None:
-    for what, query in _SQL.items():
-        rows = f"SELECT coalesce(json_agg(q), '[]') FROM ({query}) q"  # noqa: S608 - our own queries
-        command = ["psql", "-XAt", "-c", rows]
-        done = kube.exec(namespace, pod, command, container="database", deadline_s=_CALL_S)
-        text = (done.stdout + done.stderr).decode("utf-8", "replace")
-        found.write(f"sql/{pod}.{what}.json", text)
+    """Ask everything in one session: a row of JSON for each query, in their order."""
+    command = ["psql", "-XAt"]
+    for query in _SQL.values():
+        command += ["-c", f"SELECT coalesce(jsonb_agg(to_jsonb(q)), '[]') FROM ({query}) q"]  # noqa: S608
+    done = kube.exec(namespace, pod, command, container="database", deadline_s=_CALL_S)
+    answers = done.stdout.decode("utf-8", "replace").splitlines()
+    for what, answer in zip(_SQL, answers, strict=False):
+        found.write(f"sql/{pod}.{what}.json", json.dumps(json.loads(answer), indent=1))
+    if len(answers) != len(_SQL):
+        told = done.stderr.decode("utf-8", "replace").strip()
+        raise ExecProblem(f"{len(answers)} of {len(_SQL)} queries were answered: {told}")
 
 
 def _write_readme(found: Collection, headline: str) -> None:

@@ -13,17 +13,20 @@ from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.history.matrix import Mode
 from pytest_pgo_eks.history.outage import Outage, outages
 from pytest_pgo_eks.kube.wait import eventually
+from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.probe.control import Installed, Probe
 from pytest_pgo_eks.probe.plan import PathSpec
 from pytest_pgo_eks.scenario.targets import Targets
 
 PRIMARY = "the primary Service"
 POOLED = "PgBouncer"
+REPLICAS = "the replicas Service"
 
 # Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
 # server about 6 ms of CPU, so a denser clock would load two cores more than the fault does.
 _WORKERS = 4
 _PACE_S = 0.02
+_READ_PACE_S = 0.05
 _SCOUT_EVERY_S = 0.05
 _FIRST_ACK_S = 20.0
 # An outage counts as over when writes have gone on for this long without another one.
@@ -65,12 +68,27 @@ class Clients:
                 scout_every_s=_SCOUT_EVERY_S,
                 deadline_s=2.0,
                 scout_deadline_s=1.0,
-            )
+                pinned=1,
+            ),
+            PathSpec(
+                REPLICAS,
+                self._targets.service("replicas"),
+                reads=True,
+                workers=1,
+                pace_s=_READ_PACE_S,
+                deadline_s=2.0,
+            ),
         ]
         if self._targets.has_pgbouncer:
             pooled = self._targets.from_secret(pooled=True)
             paths.append(PathSpec(POOLED, pooled, workers=1, pace_s=_PACE_S, deadline_s=2.0))
-        self._probe = self._installed.start(paths, self.file, settings={"mode": self.mode})
+        watch = {
+            "namespace": self._targets.namespace,
+            "labels": f"{names.CLUSTER}={self._targets.cluster}",
+        }
+        self._probe = self._installed.start(
+            paths, self.file, settings={"mode": self.mode}, watch=watch
+        )
         began = self.mark("clients are writing")
         self._probe.wait_for_ack(PRIMARY, began, _FIRST_ACK_S)
 
@@ -186,6 +204,11 @@ class Clients:
             raise BrokenHistory(f"{self.file} has a hole: operations began that left no record")
         return self._history
 
+    @property
+    def history(self) -> History | None:
+        """The finished history, None while clients write or if it could not be finished."""
+        return self._history
+
     def judged(self, pods: Collection[str]) -> list[Finding]:
         """Finish and judge everything that the declared replication mode promises."""
         return judge(self.finish(pods), self.mode)
@@ -194,6 +217,8 @@ class Clients:
         """Stop writing, whatever happened; a history that cannot be finished stays as a part."""
         if self._probe is not None and self._history is None:
             self._probe.stop()
+            if self.file.exists():
+                self._history = History.load(self.file)
 
     def _running(self) -> Probe:
         if self._probe is None:

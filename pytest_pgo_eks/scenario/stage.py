@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.faults.bench import Bench, Injected
 from pytest_pgo_eks.findings import Finding, demand
+from pytest_pgo_eks.history import timeline
+from pytest_pgo_eks.history.judge import measure
 from pytest_pgo_eks.history.matrix import Mode
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.pgo import Observation, PostgresCluster
@@ -121,6 +124,12 @@ class Stage:
         clients.stop()
         if clients.file.exists():
             self.evidence.attached(clients.file)
+        history = clients.history
+        if history is not None and len(history.ops):
+            self.evidence.attach("timeline.svg", timeline.svg(history, self.evidence.identity.name))
+            facts = json.dumps(timeline.facts(history), indent=1)
+            self.evidence.attach("timeline.json", facts)
+            self.evidence.add(*measure(history))
 
     def _record(self, done: Injected) -> None:
         numbers: dict[str, Any] = {
