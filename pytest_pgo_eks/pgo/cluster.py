@@ -16,6 +16,7 @@ from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.pgo.manifest import Declared
 from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.patroni import Patroni
+from pytest_pgo_eks.pgo.readiness import missing
 from pytest_pgo_eks.pgo.reading import observation_of
 from pytest_pgo_eks.pgo.trouble import Patience, Trouble, explain, silent_trouble, troubles
 from pytest_pgo_eks.postgres import ServerState, ServerView
@@ -191,7 +192,7 @@ class PostgresCluster:
         progress: Progress | None = None,
         grace_scale: float = 1.0,
     ) -> Observation:
-        """Wait until the cluster is up (:func:`missing` finds nothing); return what was seen.
+        """Wait until the cluster is up (:func:`~pytest_pgo_eks.pgo.readiness.missing` finds nothing); return what was seen.
 
         Stops early on what no waiting cures. ``grace_scale`` multiplies the time that a trouble may
         last: 1 for the stand-in, more where images are pulled and nodes are made.
@@ -330,52 +331,6 @@ class PostgresCluster:
                 *[f"missing: {line}" for line in lacking],
             ]
         )
-
-
-def missing(seen: Observation, expected: Declared) -> list[str]:
-    """Return what a cluster still lacks to be up, empty when it is up.
-
-    Up means: the newest generation is observed; each declared set has all instances ready and up to
-    date; the system identifier is known; exactly one live pod holds the leader lock and is labelled
-    so; every repository has its stanza and first backup; PgBouncer, if declared, is available.
-    """
-    status = seen.status
-    if status is None:
-        return ["the PostgresCluster itself"]
-    lacking = []
-    if status.observed_generation != status.generation:
-        lacking.append(
-            f"generation {status.generation} is not observed yet ({status.observed_generation} is)"
-        )
-    for name, count in expected.sets.items():
-        live = [one for one in seen.instances if one.instance_set == name and one.is_running]
-        said = status.sets.get(name)
-        counts = (said.replicas, said.ready, said.updated) if said else (0, 0, 0)
-        if len(live) != count or counts != (count, count, count):
-            lacking.append(
-                f"set {name}: {len(live)} of {count} instances ready; status counts {counts[0]} "
-                f"pods, {counts[1]} ready, {counts[2]} up to date"
-            )
-    if not status.system_identifier:
-        lacking.append("no system identifier: PostgreSQL is not bootstrapped")
-    leader = seen.leader.leader if seen.leader else None
-    holder = seen.instance(leader) if leader else None
-    if holder is None or holder.terminating:
-        lacking.append(f"no live leader: the record names {leader or 'nobody'}")
-    elif seen.labelled_primaries != (holder.pod,):
-        labelled = ", ".join(seen.labelled_primaries) or "nobody"
-        lacking.append(f"{holder.pod} leads, but {labelled} is labelled as the primary")
-    for index, repo in enumerate(expected.repos):
-        _, stanza, backup = status.repos.get(repo, (False, False, False))
-        if not stanza:
-            lacking.append(f"{repo} has no stanza yet")
-        elif not backup and index == 0:
-            # New replicas are made from the first repository's first backup.
-            lacking.append(f"{repo} has no first backup yet")
-    if expected.proxy and not status.is_true("ProxyAvailable"):
-        why = status.reasons.get("ProxyAvailable", "nothing is said of it yet")
-        lacking.append(f"PgBouncer is not available: {why}")
-    return lacking
 
 
 def available_postgres(kube: Kube) -> tuple[int, ...]:

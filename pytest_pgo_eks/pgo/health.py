@@ -11,9 +11,10 @@ from pytest_pgo_eks.errors import ApiProblem, Inconclusive, NotFound, Violation,
 from pytest_pgo_eks.findings import Finding, Number
 from pytest_pgo_eks.kube import eventually
 from pytest_pgo_eks.pgo import names, operator
-from pytest_pgo_eks.pgo.cluster import PostgresCluster, missing
+from pytest_pgo_eks.pgo.cluster import PostgresCluster
 from pytest_pgo_eks.pgo.manifest import Declared, declared
 from pytest_pgo_eks.pgo.observation import Observation
+from pytest_pgo_eks.pgo.readiness import missing
 
 # Broken promises of PostgreSQL and PGO themselves; everything else may pass and is waited for.
 LASTING = frozenset({"same-system-identifier", "no-panic"})

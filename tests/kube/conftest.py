@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import json
+import os
+import signal
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +36,7 @@ class Server:
 
     url: str
     pem: Path | None
+    pid: int = 0
 
     def control(self, what: str, body: Any = None) -> Any:
         request = urllib.request.Request(
@@ -64,6 +69,17 @@ class Server:
             )
         )
         return path
+
+    @contextlib.contextmanager
+    def frozen(self, seconds: float) -> Iterator[None]:
+        """Stop the process, sockets open and all, and let it go on after ``seconds``."""
+        os.kill(self.pid, signal.SIGSTOP)
+        timer = threading.Timer(seconds, os.kill, (self.pid, signal.SIGCONT))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.join()
 
 
 def _certificate(path: Path) -> Path:
@@ -106,7 +122,7 @@ def _serve(pem: Path | None) -> Iterator[Server]:
     ) as process:
         assert process.stdout is not None
         port = json.loads(process.stdout.readline())["port"]
-        yield Server(f"http{'s' if pem else ''}://127.0.0.1:{port}", pem)
+        yield Server(f"http{'s' if pem else ''}://127.0.0.1:{port}", pem, process.pid)
         process.kill()
 
 

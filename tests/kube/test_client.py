@@ -150,6 +150,15 @@ def test_the_deadline_holds_for_silent_and_for_dripping_servers(
         assert 0.5 < time.monotonic() - began < 1.5
 
 
+def test_a_server_that_freezes_for_a_moment_is_waited_for(server: Server, kube: Kube) -> None:
+    kube.create(pod("a"))
+    with server.frozen(0.8):
+        began = time.monotonic()
+        assert kube.get("Pod", "a", NAMESPACE)
+        assert kube.exec(NAMESPACE, "a", ["true"]).exit_status == 0
+        assert time.monotonic() - began >= 0.7
+
+
 def test_a_slow_answer_within_the_deadline_is_an_answer(server: Server, kube: Kube) -> None:
     kube.create(pod("a"))
     server.rule("delay", s=0.5)

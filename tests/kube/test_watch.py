@@ -86,6 +86,16 @@ def test_a_half_open_stream_is_left_after_the_idle_time(server: Server, kube: Ku
     assert time.monotonic() - began < 3
 
 
+def test_a_frozen_server_costs_no_event(server: Server, kube: Kube) -> None:
+    kube.create(pod("a"))
+    events = kube.watch_loop("Pod", NAMESPACE, idle_s=0.3).events(15)
+    assert _short(next(events)) == "ADDED a"
+    with server.frozen(1.2):
+        later(lambda: kube.create(pod("b")), 0.1)
+        assert _short(next(events)) == "ADDED b"
+    events.close()
+
+
 @pytest.mark.parametrize("do", ["event-410", "status"])
 def test_410_lists_again_and_tells_only_the_difference(server: Server, kube: Kube, do: str) -> None:
     for name in ("stays", "goes", "changes", "reborn"):

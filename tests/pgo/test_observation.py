@@ -172,6 +172,12 @@ def test_a_difference_shows_what_changed_and_nothing_else(kube: FakeKube) -> Non
             "PgBouncer is not available: nothing is said of it yet",
         ),
         (
+            lambda k: k.one("Endpoints", "hippo-ha-sync")["metadata"]["annotations"].pop(
+                "sync_standby"
+            ),
+            "nobody is the synchronous standby",
+        ),
+        (
             lambda k: k.one("PostgresCluster", "hippo")["status"].pop("pgbackrest"),
             "repo1 has no stanza yet",
         ),
