@@ -73,6 +73,7 @@ class ApiClient:
     """One connection pool to one API server under one identity.
 
     ``token_file`` is read again for every request, so a rotated token is used at once.
+    ``certificate`` is a client's certificate and key, for servers that know no tokens.
     ``socket_factory`` makes the TCP sockets (aiohttp's signature), for clients that live in
     another network namespace.
     """
@@ -84,6 +85,7 @@ class ApiClient:
         ca_file: Path,
         token: str | None = None,
         token_file: Path | None = None,
+        certificate: tuple[Path, Path] | None = None,
         user_agent: str = "pytest-pgo-eks-local",
         socket_factory: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -91,6 +93,8 @@ class ApiClient:
         self._token = token
         self._token_file = token_file
         self._tls = ssl.create_default_context(cafile=str(ca_file))
+        if certificate:
+            self._tls.load_cert_chain(*certificate)
         self._agent = user_agent
         self._socket_factory = socket_factory
         self._session: aiohttp.ClientSession | None = None
