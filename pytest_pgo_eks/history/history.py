@@ -181,6 +181,16 @@ class History:
         """
         return _Reader().read(lines)
 
+    def with_read_back(self, other: History) -> History:
+        """Return this run judged by what another run read back (its probe died before it could)."""
+        words = dict(self.words)
+        base = max(words, default=0)
+        rows = other.rows.columns | {"source": other.rows.source + np.uint16(base)}
+        events = [
+            {**e, "source": e["source"] + base} for e in other.events if e["kind"] == "read-back"
+        ]
+        return replace(self, rows=Table(rows), events=(*self.events, *events))
+
     # -- looking
 
     @cached_property
