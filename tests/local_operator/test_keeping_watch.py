@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 
 from pytest_pgo_eks.local.apiclient import ApiError
-from pytest_pgo_eks.local.objects import ENDPOINTS, POD, POSTGRES_CLUSTER, SERVICE, Obj
+from pytest_pgo_eks.local.objects import (
+    CLAIM,
+    ENDPOINTS,
+    POD,
+    POSTGRES_CLUSTER,
+    SERVICE,
+    STATEFUL_SET,
+    Obj,
+)
 from pytest_pgo_eks.local.operator.manager import Manager, retry_s
 from pytest_pgo_eks.local.operator.status import difference, remove_condition, set_condition
 from pytest_pgo_eks.local.operator.store import contains, digest
 
 from .hippos import cluster
-from .test_replicas import pod
+from .test_replicas import pod, runner
 
 KEY = ("postgres-operator", "hippo")
 
@@ -51,6 +59,26 @@ def test_of_patronis_own_account_only_some_is_news(change: Obj, news: bool) -> N
 def test_readiness_and_role_of_a_pod_are_news() -> None:
     seen = {digest(POD, p) for p in (pod("a"), pod("a", ready=False), pod("a", "master"))}
     assert len(seen) == 3
+
+
+def test_of_a_stateful_sets_status_only_some_is_news() -> None:
+    one = runner("a", readyReplicas=0, currentRevision="x")
+    other = copy.deepcopy(one)
+    other["status"] |= {"currentRevision": "y", "availableReplicas": 0}
+    other["metadata"]["resourceVersion"] = "9"
+    assert digest(STATEFUL_SET, one) == digest(STATEFUL_SET, other)
+    other["status"]["readyReplicas"] = 1
+    assert digest(STATEFUL_SET, one) != digest(STATEFUL_SET, other)
+    other = copy.deepcopy(one)
+    other["metadata"]["labels"]["mine"] = "too"
+    assert digest(STATEFUL_SET, one) != digest(STATEFUL_SET, other)
+
+
+def test_a_claim_that_is_bound_or_asked_for_more_is_news() -> None:
+    one: Obj = {"metadata": {"uid": "1"}, "spec": {"size": 1}, "status": {"phase": "Pending"}}
+    bound = copy.deepcopy(one) | {"status": {"phase": "Bound"}}
+    bigger = copy.deepcopy(one) | {"spec": {"size": 2}}
+    assert len({digest(CLAIM, each) for each in (one, bound, bigger)}) == 3
 
 
 def test_the_status_of_a_cluster_is_no_news_to_its_operator() -> None:

@@ -591,6 +591,26 @@ def test_backups_taken_out_of_the_spec_stay_until_that_is_authorised() -> None:
     on_bench(body)
 
 
+def test_a_size_that_the_storage_refuses_is_reported_and_stops_nothing() -> None:
+    async def body(at: Bench) -> None:
+        await standing(at)
+        sets = at.hippo["spec"]["instances"]
+        sets[0]["dataVolumeClaimSpec"]["resources"]["requests"]["storage"] = "512Mi"
+        await at.patch({"spec": {"instances": sets, "proxy": None}})
+        await at.reconcile()
+        assert "PersistentVolumeError" in {reason for reason, _ in await at.events()}
+        found = at.condition("PersistentVolumeResizing")
+        assert found is not None
+        assert found[0] == "False"
+        assert await at.admin.find(DEPLOYMENT, "hippo-pgbouncer", NS) is None
+        sets[0]["dataVolumeClaimSpec"]["resources"]["requests"]["storage"] = "1Gi"
+        await at.patch({"spec": {"instances": sets}})
+        await at.reconcile()
+        assert at.condition("PersistentVolumeResizing") is None
+
+    on_bench(body)
+
+
 def test_a_paused_cluster_is_left_alone() -> None:
     async def body(at: Bench) -> None:
         await standing(at)

@@ -45,6 +45,8 @@ class Pass:
     planned: dict[str, list[str]] = field(default_factory=dict)
     """Instance names per set, as this pass shall leave them before anything is scaled down."""
 
+    resize_refused: bool = False
+
     @property
     def store(self) -> Store:
         return self.tools.store

@@ -19,6 +19,7 @@ from pytest_pgo_eks.local.operator.desired import Cluster
 from pytest_pgo_eks.local.operator.parameters import REFUSED
 from pytest_pgo_eks.local.operator.proxy import reconcile_proxy
 from pytest_pgo_eks.local.operator.replicas import (
+    note_resizing,
     note_shutdown,
     plan,
     reconcile_sets,
@@ -61,8 +62,7 @@ async def reconcile(tools: Tools, key: tuple[str, str]) -> float | None:
         if await _steps(work):
             cluster.status["observedGeneration"] = cluster.generation
     except Exception:
-        if cluster.status.get("instances") is not None:
-            cluster.status["observedGeneration"] = cluster.generation
+        cluster.status["observedGeneration"] = cluster.generation
         await _write_status(work, obj)
         raise
     await _write_status(work, obj)
@@ -124,6 +124,7 @@ async def _steps(work: Pass) -> bool:
     await reconcile_databases(work)
     await reconcile_users(work)
     await reconcile_backups(work)
+    note_resizing(work)
     await reconcile_proxy(work)
     await _pending_restarts(work)
     return True

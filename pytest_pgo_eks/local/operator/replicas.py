@@ -18,6 +18,9 @@ from pytest_pgo_eks.local.objects import (
 from pytest_pgo_eks.local.operator import instances, names, patroni, services, tls
 from pytest_pgo_eks.local.operator.context import Blocked, Pass, owned
 from pytest_pgo_eks.local.operator.observe import Instance
+from pytest_pgo_eks.local.operator.status import remove_condition, set_condition
+
+RESIZING = "PersistentVolumeResizing"
 
 
 def planned_names(
@@ -102,6 +105,23 @@ async def apply_claim(work: Pass, rendered: instances.Rendered) -> None:
         if error.code not in (403, 422):
             raise
         await work.warn("PersistentVolumeError", error.message)
+        work.resize_refused = True
+        set_condition(work.cluster, RESIZING, "False", error.reason or "Invalid", error.message)
+
+
+def note_resizing(work: Pass) -> None:
+    """Copy from the claims whether a volume grows; a refusal noted in this pass stays."""
+    cluster = work.cluster
+    if work.resize_refused:
+        return
+    for claim in work.store.list(CLAIM, cluster.key):
+        for condition in (claim.get("status") or {}).get("conditions") or []:
+            if condition["type"] in ("Resizing", "FileSystemResizePending"):
+                reason = condition.get("reason") or condition["type"]
+                message = condition.get("message", "")
+                set_condition(cluster, RESIZING, condition["status"], reason, message)
+                return
+    remove_condition(cluster, RESIZING)
 
 
 def wanted_replicas(work: Pass, name: str) -> int:

@@ -54,6 +54,13 @@ OWNED = (
 _RENEWED = frozenset(
     {"renewTime", "acquireTime", "optime", "slots", "retain_slots", "transitions", "ttl"}
 )
+# What of a status can change a reconcile's result; half of the updates are about something else.
+_STATUS_FIELDS = {
+    STATEFUL_SET.plural: ("readyReplicas", "updateRevision", "observedGeneration"),
+    DEPLOYMENT.plural: ("replicas", "readyReplicas"),
+    JOB.plural: ("active", "succeeded", "failed", "startTime", "completionTime"),
+    CLAIM.plural: ("phase",),
+}
 _STATUS_KEPT = ("role", "state", "pending_restart", "timeline")
 
 Key = tuple[str, str]
@@ -234,14 +241,22 @@ def digest(kind: Kind, obj: Obj) -> Any:
         subsets = obj.get("subsets") if labels_of(obj).get(names.ROLE) == "primary" else None
         return json.dumps([notes, subsets], sort_keys=True)
     if kind is POSTGRES_CLUSTER:
-        metadata = obj["metadata"]
-        return (
-            metadata["uid"],
-            metadata.get("generation"),
-            metadata.get("deletionTimestamp"),
-            json.dumps([annotations_of(obj), metadata.get("finalizers")], sort_keys=True),
-        )
+        return _meta_digest(obj)
+    if kind.plural in _STATUS_FIELDS:
+        status = obj.get("status") or {}
+        kept = [status.get(name) for name in _STATUS_FIELDS[kind.plural]]
+        conditions = [(c["type"], c["status"]) for c in status.get("conditions") or []]
+        return _meta_digest(obj), json.dumps([kept, conditions], sort_keys=True)
     return obj["metadata"]["resourceVersion"]
+
+
+def _meta_digest(obj: Obj) -> Any:
+    """Cover everything but the status; a kind without generations brings its spec instead."""
+    metadata = obj["metadata"]
+    rest: list[Any] = [annotations_of(obj), labels_of(obj)]
+    rest += [metadata.get(name) for name in ("finalizers", "ownerReferences")]
+    rest.append(metadata.get("generation") or obj.get("spec"))
+    return metadata["uid"], metadata.get("deletionTimestamp"), json.dumps(rest, sort_keys=True)
 
 
 def _pod_digest(pod: Obj) -> Any:
@@ -251,11 +266,11 @@ def _pod_digest(pod: Obj) -> Any:
         metadata["uid"],
         metadata.get("deletionTimestamp"),
         labels_of(pod).get(names.ROLE),
-        status.get("phase"),
         tuple(c.get("status") for c in status.get("conditions") or [] if c["type"] == "Ready"),
         tuple(
-            (c["name"], c.get("ready"), "running" in (c.get("state") or {}))
+            "running" in (c.get("state") or {})
             for c in status.get("containerStatuses") or []
+            if c["name"] == names.DATABASE
         ),
         tuple(str(patroni_status(pod).get(name)) for name in _STATUS_KEPT),
     )
