@@ -72,7 +72,7 @@ async def connection_outlives_its_endpoint(bed: Bed) -> dict[str, Any]:
         bed.slice("db", two)
         await bed.settled()
         await loop.sock_sendall(talk, b"still there?\n")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             old = (await loop.sock_recv(talk, 100)).decode().strip()
     server.close()
     return {"old": old, "new": (await bed.ask("client", VIP, 5432))[0]}
@@ -109,7 +109,7 @@ async def dead_pods(bed: Bed) -> dict[str, Any]:
         saw[f"{name} detach_s"] = time.monotonic() - began
         # A neighbour that does not answer would be reported after three seconds.
         saw[f"{name} dead"] = (await bed.ask("client", ip, 80, 3.5 if name == "far" else 0.5))[0]
-    saw["from its node"] = (await bed.ask(bed.network.nodes["node-2"].place, ip, 80))[0]
+    saw["from its node"] = (await bed.ask(bed.network.nodes["node-2"].place, ip, 80, 0.5))[0]
     again = await bed.network.attach("node-2", "u-next")
     saw["address not reused at once"] = again.ip != ip
     saw["same again"] = again == await bed.network.attach("node-2", "u-next")
@@ -210,13 +210,26 @@ async def partitions(bed: Bed) -> dict[str, Any]:
     kubelet = bed.network.nodes["node-1"].place
     saw: dict[str, Any] = {}
 
-    async def look(title: str, *asks: tuple[str | Place, str]) -> None:
+    async def look(
+        title: str, *asks: tuple[str | Place, str] | tuple[str | Place, str, str]
+    ) -> None:
         saw[title] = [
-            (await bed.ask(who, ip, 5432 if ip == VIP else 80, 0.3))[0] for who, ip in asks
+            (
+                await bed.ask(
+                    ask[0], ask[1], 5432 if ask[1] == VIP else 80, 10 if ask[2:] == () else 0.3
+                )
+            )[0]
+            for ask in asks
         ]
 
     fault = await bed.faults.inject({"kind": "partition-node", "node": "node-1"})
-    await look("node cut", ("two", one.ip), ("one", two.ip), ("mate", one.ip), ("two", VIP))
+    await look(
+        "node cut",
+        ("two", one.ip, "dark"),
+        ("one", two.ip, "dark"),
+        ("mate", one.ip),
+        ("two", VIP, "dark"),
+    )
     last = await bed.faults.undo(fault["id"])
     saw["node evidence"] = [last["evidence"][f"packets_{d}"] > 0 for d in ("in", "out")]
     await look("node back", ("two", one.ip), ("one", two.ip), ("two", VIP))
@@ -224,24 +237,30 @@ async def partitions(bed: Bed) -> dict[str, Any]:
     fault = await bed.faults.inject(
         {"kind": "partition-node", "node": "node-1", "peers": [{"node": "node-2"}]}
     )
-    await look("only from node-2", ("two", one.ip), ("three", one.ip), ("two", VIP))
+    await look("only from node-2", ("two", one.ip, "dark"), ("three", one.ip), ("two", VIP, "dark"))
     await bed.faults.undo(fault["id"])
 
     fault = await bed.faults.inject({"kind": "partition-pod", "namespace": "default", "pod": "one"})
-    await look("pod cut", ("mate", one.ip), ("one", mate.ip), ("mate", two.ip), (kubelet, one.ip))
+    await look(
+        "pod cut",
+        ("mate", one.ip, "dark"),
+        ("one", mate.ip, "dark"),
+        ("mate", two.ip),
+        (kubelet, one.ip),
+    )
     await bed.faults.undo(fault["id"])
 
     fault = await bed.faults.inject(
         {"kind": "partition-pod", "namespace": "default", "pod": "one", "kubelet": True}
     )
-    await look("pod cut from its kubelet too", (kubelet, one.ip))
+    await look("pod cut from its kubelet too", (kubelet, one.ip, "dark"))
     await bed.faults.undo(fault["id"])
 
     # One way: its packets leave, the answers do not come in.
     fault = await bed.faults.inject(
         {"kind": "partition-pod", "namespace": "default", "pod": "one", "direction": "in"}
     )
-    await look("one way", ("one", two.ip))
+    await look("one way", ("one", two.ip, "dark"))
     got = (await bed.faults.get(fault["id"]))["evidence"]
     saw["one way evidence"] = [got["packets_in"] > 0, got["packets_out"]]
     await bed.faults.undo(fault["id"])
@@ -258,7 +277,7 @@ async def partitions(bed: Bed) -> dict[str, Any]:
     await bed.faults.undo(fault["id"])
 
     fault = await bed.faults.inject({"kind": "zone-loss", "zone": "zone-b"})
-    await look("zone lost", ("two", one.ip), ("one", two.ip), ("one", three.ip))
+    await look("zone lost", ("two", one.ip, "dark"), ("one", two.ip, "dark"), ("one", three.ip))
     await bed.faults.undo(fault["id"])
     await look("all back", ("two", one.ip), ("one", two.ip), ("one", three.ip), (kubelet, one.ip))
     saw["none left"] = await bed.faults.all()

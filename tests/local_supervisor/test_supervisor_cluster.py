@@ -45,7 +45,7 @@ _POD = {
 _ASK = """
 import sys, urllib.request
 try:
-    print(urllib.request.urlopen(sys.argv[1], timeout=1).status)
+    print(urllib.request.urlopen(sys.argv[1], timeout=2).status)
 except OSError as error:
     print(error)
 """
@@ -55,7 +55,7 @@ import socket, sys
 for where in sys.argv[1:]:
     host, _, port = where.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), 0.5).close()
+        socket.create_connection((host, int(port)), 2).close()
     except OSError:
         continue
     print(where)
@@ -157,7 +157,7 @@ class Cluster:
         return done.stdout.strip()
 
 
-def _until(accept: Any, within_s: float = 20.0) -> None:
+def _until(accept: Any, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not accept():
         assert time.monotonic() < deadline

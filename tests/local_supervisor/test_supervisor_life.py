@@ -65,14 +65,14 @@ class Box:
 
     def up(self, assembly: str, *options: str) -> dict[str, Any]:
         with self.start(assembly, *options) as process:
-            out, complaint = process.communicate(timeout=30)
+            out, complaint = process.communicate(timeout=60)
         assert process.returncode == 0, complaint
         answer: dict[str, Any] = json.loads(out.splitlines()[-1])
         return answer
 
     def fails(self, assembly: str, *options: str) -> tuple[int, str]:
         with self.start(assembly, *options) as process:
-            out, complaint = process.communicate(timeout=30)
+            out, complaint = process.communicate(timeout=60)
         assert "{" not in out
         return process.returncode, complaint.strip()
 
@@ -116,7 +116,7 @@ def _inhabitants(pid_namespace: str) -> list[int]:
     return found
 
 
-def _within(accept: Callable[[], bool], seconds: float = 5.0) -> bool:
+def _within(accept: Callable[[], bool], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while not accept():
         if time.monotonic() > deadline:
@@ -248,7 +248,7 @@ def test_an_interrupted_start_leaves_nothing(box: Box, how: signal.Signals) -> N
         assert process.stdout.readline() == "waiting\n"
         unshare = box.record("local")["pid"]
         process.send_signal(how)
-        _, complaint = process.communicate(timeout=20)
+        _, complaint = process.communicate(timeout=60)
     if how is not signal.SIGKILL:
         assert process.returncode == 130
         assert "interrupted" in complaint
