@@ -174,6 +174,8 @@ class Kube:
             query=[("fieldManager", self.field_manager)],
             body=patch,
             content_type=CONTENT_TYPES[type],
+            # Merging the same values twice changes nothing; operations may (an index, a test).
+            repeatable=type != "json",
         )
 
     def delete(

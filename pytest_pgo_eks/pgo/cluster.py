@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from pytest_pgo_eks.errors import ApiProblem, ExecProblem, Inconclusive, NotFound, WaitTimeout
@@ -43,6 +44,8 @@ class PostgresCluster:
         self.namespace = namespace
         self.name = name
         self.watcher = Watcher(kube)
+        # Up to when (UTC) logs were judged by :mod:`~pytest_pgo_eks.pgo.health`.
+        self.judged_until: datetime | None = None
         self._zones: dict[str, str] = {}
 
     def close(self) -> None:
@@ -172,14 +175,27 @@ class PostgresCluster:
     ) -> Observation:
         """Wait until ``accept`` is true of what is published (and, with ``sql``, what servers say).
 
+        Watches wake it and are looked at; the API itself is asked once at the end, because a
+        stream that died without a word shows an old truth until that is noticed.
+
         :raises WaitTimeout: its message has the last observation.
         """
+        confirmed: list[Observation] = []
+
+        def look() -> Observation:
+            confirmed.clear()
+            seen = self.watched(sql=sql)
+            if accept(seen):
+                confirmed.append(self.observe(sql=sql))
+            return confirmed[0] if confirmed else seen
+
         return eventually(
-            lambda: self.watched(sql=sql),
-            accept=accept,
+            look,
+            accept=lambda seen: bool(confirmed) and accept(seen),
             within_s=within_s,
             what=what,
             fail=fail,
+            successes=1,
             wake=self.wake(),
             calm_s=_SQL_CALM_S if sql else 0.0,
             show=str,

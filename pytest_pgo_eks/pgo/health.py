@@ -16,8 +16,10 @@ from pytest_pgo_eks.pgo.manifest import Declared, declared
 from pytest_pgo_eks.pgo.observation import Observation
 from pytest_pgo_eks.pgo.readiness import missing
 
-# Broken promises of PostgreSQL and PGO themselves; everything else may pass and is waited for.
-LASTING = frozenset({"same-system-identifier", "no-panic"})
+# Broken promises of PostgreSQL and PGO themselves.
+BROKEN = frozenset({"same-system-identifier", "no-panic"})
+# What no waiting changes; everything else may pass and is waited for.
+LASTING = BROKEN | {"operator-not-restarted"}
 # Each look asks every server; woken by every event it would load a cluster that is recovering.
 _POLL_S = 0.5
 _PANIC = re.compile(r"\bPANIC:\s.*")
@@ -91,10 +93,15 @@ def prove_healthy(
     """Wait until the cluster is healthy and return its identity.
 
     :raises Violation: another system identifier than ``before``, or a PANIC since.
-    :raises Inconclusive: not healthy within ``within_s``, with everything that is wrong.
+    :raises Inconclusive: not healthy within ``within_s``, with everything that is wrong; at once
+        where the operator's container was restarted, since only the scenario knows whether it did
+        that on purpose.
     """
+    looked_at = datetime.now(UTC)
 
     def look() -> list[Finding]:
+        nonlocal looked_at
+        looked_at = datetime.now(UTC)
         judged = findings(postgres, before)
         wrong = [one for one in judged if one.outcome in ("violated", "unknown")]
         if wrong:
@@ -122,14 +129,17 @@ def prove_healthy(
             show=lambda wrong: "; ".join(map(str, wrong)),
         )
     except WaitTimeout as late:
-        broken = [one for one in last if _lasts(one)]
+        broken = [one for one in last if one.outcome == "violated" and one.rule in BROKEN]
         if broken:
             raise Violation("\n".join(map(str, broken))) from late
         wrong = "\n  ".join(map(str, last)) or str(late)
         raise Inconclusive(
-            f"PostgresCluster {postgres.namespace}/{postgres.name} is not healthy after "
-            f"{within_s:g} s:\n  {wrong}"
+            f"PostgresCluster {postgres.namespace}/{postgres.name} is not healthy: "
+            f"{str(late).partition('; last seen')[0]}:\n  {wrong}"
         ) from late
+    finally:
+        # A PANIC is told once, by the scenario after which it was found.
+        postgres.judged_until = looked_at
     return identity(postgres)
 
 
@@ -261,9 +271,8 @@ def _operator(postgres: PostgresCluster, before: Identity | None) -> Finding:
 
 
 def _panic(postgres: PostgresCluster, seen: Observation, before: Identity | None) -> Finding:
-    since_s = None
-    if before is not None:
-        since_s = int((datetime.now(UTC) - before.taken).total_seconds()) + 2
+    since = before.taken if before else postgres.judged_until
+    since_s = int((datetime.now(UTC) - since).total_seconds()) + 2 if since else None
     said: list[str] = []
     unread: list[str] = []
     for one in seen.instances:

@@ -37,11 +37,12 @@ class FakeKube(Kube):
         self.objects = copy.deepcopy(dict(objects))
         self.calls: list[tuple[Any, ...]] = []
         self.texts: dict[tuple[str, str, bool], str] = {}
+        self.since: list[int | None] = []
         self.shell: Callable[[str, Sequence[str], str], ExecResult] | None = None
 
     def __getattribute__(self, name: str) -> Any:
         allowed = {
-            "objects", "calls", "texts", "shell", "one", "get", "find", "list", "logs", "exec",
+            "objects", "calls", "texts", "since", "shell", "one", "get", "find", "list", "logs", "exec",
             "patch", "apply", "delete",
         }  # fmt: skip
         if name not in allowed and not name.startswith("__"):
@@ -82,6 +83,7 @@ class FakeKube(Kube):
         ]
 
     def logs(self, namespace: str, pod: str, **more: Any) -> str:
+        self.since.append(more.get("since_s"))
         container, previous = more["container"], more.get("previous", False)
         self.calls.append(("logs", pod, container, previous))
         try:

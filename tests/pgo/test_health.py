@@ -159,6 +159,29 @@ def test_a_panic_is_a_violation_at_once(
         prove_healthy(postgres, within_s=60)
 
 
+def test_a_panic_is_told_once(
+    kube: FakeKube, postgres: PostgresCluster, told: dict[str, ServerState]
+) -> None:
+    kube.texts[PRIMARY, "database", False] = "PANIC:  x\n"
+    with pytest.raises(Violation):
+        prove_healthy(postgres, within_s=60)
+    assert kube.since == [None, None, None]
+    kube.since.clear()
+    kube.texts[PRIMARY, "database", False] = ""
+    prove_healthy(postgres, within_s=60)
+    assert set(kube.since) <= {2, 3}
+
+
+def test_an_operator_that_crashed_is_no_violation_and_not_waited_for(
+    kube: FakeKube, postgres: PostgresCluster, told: dict[str, ServerState]
+) -> None:
+    before = identity(postgres)
+    kube.one("Pod", "pgo-578c58f766-gt9l6")["status"]["containerStatuses"][0]["restartCount"] += 2
+    with pytest.raises(Inconclusive, match=r"gave up .*was restarted 2 times") as caught:
+        prove_healthy(postgres, before, within_s=60)
+    assert not isinstance(caught.value, Violation)
+
+
 def test_everything_else_is_inconclusive_with_everything_that_is_wrong(
     postgres: PostgresCluster, told: dict[str, ServerState]
 ) -> None:

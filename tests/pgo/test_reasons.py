@@ -12,7 +12,7 @@ from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.pgo import PostgresCluster, names, verify
 from pytest_pgo_eks.pgo.trouble import Patience, Trouble, explain, telling_line, troubles
 
-from .conftest import NAMESPACE, PRIMARY, REPLICA, FakeKube
+from .conftest import NAMESPACE, PRIMARY, RECORDED, REPLICA, FakeKube
 
 LOG = """2026-11-23 09:20:01 UTC LOG: starting
 initdb: error: could not create directory "/pgdata/pg17": Permission denied
@@ -186,6 +186,29 @@ def still(kube: FakeKube, postgres: PostgresCluster) -> PostgresCluster:
 
 def test_a_cluster_that_is_up_is_ready(still: PostgresCluster) -> None:
     assert still.wait_ready(within_s=1).status is not None
+
+
+def test_a_wait_asks_the_api_once_when_the_watches_are_content(
+    kube: FakeKube, still: PostgresCluster
+) -> None:
+    seen = still.wait(lambda one: len(one.instances) == 3, within_s=1, what="three instances")
+    assert len(seen.instances) == 3
+    # The PostgresCluster, its pods and the Endpoints, and the nodes once.
+    assert [call[0] for call in kube.calls] == ["list", "get", "list", "list"]
+
+
+def test_a_watch_that_shows_an_old_truth_does_not_end_a_wait(
+    kube: FakeKube, still: PostgresCluster
+) -> None:
+    old = StillWatcher(FakeKube(RECORDED))
+    still.watcher = old  # type: ignore[assignment]
+    kube.one("Endpoints", "hippo-ha")["metadata"]["annotations"]["leader"] = "another-0"
+    with pytest.raises(TimeoutError, match="leader record: another-0"):
+        still.wait(
+            lambda one: one.leader is not None and one.leader.leader == PRIMARY,
+            within_s=0.2,
+            what="the old leader",
+        )
 
 
 def test_a_cluster_that_cannot_come_up_ends_early_with_its_reason(
