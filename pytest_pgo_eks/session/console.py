@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from datetime import UTC, datetime
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.secrets import filtered
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -25,9 +27,10 @@ _LOOK_S = 0.3
 
 
 class Console:
-    """Prints whole lines to the user's terminal between pytest's own."""
+    """Prints whole lines to the user's terminal between pytest's own, and appends them to ``log``."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        self._log = log
         self._reporter: TerminalReporter | None = None
         self._out: TextIO | None = None
         self._own = False
@@ -53,6 +56,9 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print ``text`` on lines of its own."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._lock, self._log.open("a", encoding="utf-8") as log:
+            log.write("".join(f"{now} {line}\n" for line in filtered(text).splitlines()))
         if self._out is None:
             return
         with self._lock:

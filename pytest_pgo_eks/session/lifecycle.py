@@ -20,7 +20,7 @@ from pytest_pgo_eks.report import summary
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
 from pytest_pgo_eks.session import ledger
 from pytest_pgo_eks.session.console import Console, Follower
-from pytest_pgo_eks.session.run import Run
+from pytest_pgo_eks.session.run import Run, forget_directory
 from pytest_pgo_eks.session.shared import is_usage
 from pytest_pgo_eks.session.subject import refuse_manifest
 
@@ -203,8 +203,7 @@ class Controller:
             signal.signal(signal.SIGTERM, self._old_handler)
             self._old_handler = None
         shutil.rmtree(self._run.shared.folder, ignore_errors=True)
-        if self._run.run_dir.is_dir() and not any(self._run.run_dir.iterdir()):
-            self._run.run_dir.rmdir()
+        forget_directory(self._run.run_dir)
         if self._run.ledger.exists() and not LedgerEntry.read(self._run.ledger).name:
             self._run.ledger.unlink()
 

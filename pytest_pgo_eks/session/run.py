@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +25,7 @@ from pytest_pgo_eks.settings import Settings
 
 RUN = pytest.StashKey["Run"]()
 _SHARED = ".session"
+LATEST = "latest"
 
 
 @dataclass
@@ -138,26 +143,35 @@ class Run:
 
 
 def run_directory(settings: Settings) -> Path:
-    """Make and return the folder of a new run below the report directory.
+    """Make and return the folder of a new run below the report directory; ``latest`` leads to it.
 
     :raises UsageProblem: it cannot be written to.
     """
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    for attempt in range(100):
-        suffix = f"-{attempt}" if attempt else ""
-        path = settings.report_dir.absolute() / f"{stamp}-{settings.provider}{suffix}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _unwritable(settings, error.strerror or str(error)) from None
-        return path
-    raise _unwritable(settings, "a hundred runs began in this second")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    reports = settings.report_dir.absolute()
+    path = reports / f"{stamp}-{settings.provider}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise UsageProblem(
+            f"--pgo-report-dir: cannot write to {settings.report_dir}: {error.strerror}"
+        ) from None
+    # Windows may refuse links; nothing but convenience is lost.
+    with contextlib.suppress(OSError):
+        link = reports / f".latest-{path.name}"
+        link.symlink_to(path.name)
+        link.replace(reports / LATEST)
+    return path
 
 
-def _unwritable(settings: Settings, why: str) -> UsageProblem:
-    return UsageProblem(f"--pgo-report-dir: cannot write to {settings.report_dir}: {why}")
+def forget_directory(run_dir: Path) -> None:
+    """Remove the folder of a run in which no scenario ran."""
+    if not run_dir.is_dir() or (run_dir / "scenarios").exists():
+        return
+    shutil.rmtree(run_dir)
+    latest = run_dir.parent / LATEST
+    if latest.is_symlink() and latest.readlink() == Path(run_dir.name):
+        latest.unlink()
 
 
 def open_ledger(settings: Settings, run_dir: Path) -> Path:
@@ -165,8 +179,6 @@ def open_ledger(settings: Settings, run_dir: Path) -> Path:
 
     :raises UsageProblem: the state directory cannot be written to.
     """
-    import os
-
     try:
         return ledger.open_entry(settings, f"{run_dir.name}-{os.getpid()}")
     except OSError as error:

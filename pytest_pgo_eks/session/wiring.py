@@ -42,7 +42,7 @@ def wire(config: pytest.Config, settings: Settings, added: Iterable[Provider]) -
     else:
         run_dir = run_directory(settings)
         ledger = open_ledger(settings, run_dir)
-        console = Console()
+        console = Console(run_dir / "run.log")
         run = Run(settings, known, run_dir, ledger, console.progress(), config.hook)
         parallel = getattr(config.option, "dist", "no") != "no"
         manager.register(Controller(run, console, parallel=parallel), "pgo-controller")

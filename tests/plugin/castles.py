@@ -164,7 +164,8 @@ class Project:
 
     def run_dir(self) -> Path:
         """Return the folder of the only run."""
-        (found,) = (self.path / "reports").iterdir()
+        (found,) = (p for p in (self.path / "reports").iterdir() if not p.is_symlink())
+        assert (self.path / "reports" / "latest").resolve() == found
         return found
 
 

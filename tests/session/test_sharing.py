@@ -195,7 +195,7 @@ def test_a_handle_survives_json(tmp_path: Path) -> None:
 
 
 def test_what_workers_say_is_shown_by_the_controller(tmp_path: Path) -> None:
-    console, out = Console(), io.StringIO()
+    console, out = Console(tmp_path / "run.log"), io.StringIO()
     console._out = out
     follower = Follower(tmp_path / "run" / "progress", console)
     follower.start()
@@ -203,3 +203,4 @@ def test_what_workers_say_is_shown_by_the_controller(tmp_path: Path) -> None:
     worker_progress(tmp_path / "run" / "progress", "gw0").say("tower")
     follower.stop()
     assert out.getvalue().splitlines() == ["[gw1] castle: 3 s – ümläut", "[gw0] tower"]
+    assert (tmp_path / "run.log").read_text("utf-8").splitlines()[1].endswith("+00:00 [gw0] tower")
