@@ -146,7 +146,7 @@ class Bed:
     async def get(self, name: str) -> Obj | None:
         return await self.api.find(POD, name, SPACE)
 
-    async def until(self, name: str, accept: Callable[[Obj], Any], within_s: float = 10.0) -> Obj:
+    async def until(self, name: str, accept: Callable[[Obj], Any], within_s: float = 20.0) -> Obj:
         """Wait until the pod is as wanted and return it."""
         end = time.monotonic() + within_s
         pod: Obj | None = None
@@ -158,10 +158,10 @@ class Bed:
         events = [f"{e['reason']}: {e['message']}" for e in await self.events(name)]
         raise AssertionError(f"{name} after {within_s} s: {(pod or {}).get('status')} {events}")
 
-    async def running(self, name: str, within_s: float = 10.0) -> Obj:
+    async def running(self, name: str, within_s: float = 20.0) -> Obj:
         return await self.until(name, lambda pod: phase(pod) == "Running", within_s)
 
-    async def gone(self, name: str, uid: str | None = None, within_s: float = 10.0) -> float:
+    async def gone(self, name: str, uid: str | None = None, within_s: float = 20.0) -> float:
         """Wait until the API has no such pod; return the seconds it took."""
         began = time.monotonic()
         while time.monotonic() - began < within_s:
@@ -178,7 +178,7 @@ class Bed:
     async def reasons(self, name: str) -> list[str]:
         return [event["reason"] for event in await self.events(name)]
 
-    async def until_event(self, name: str, reason: str, within_s: float = 5.0) -> list[Obj]:
+    async def until_event(self, name: str, reason: str, within_s: float = 20.0) -> list[Obj]:
         """Wait for an Event about a pod; return all there are."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
@@ -259,7 +259,7 @@ async def main(module: str, names: list[str]) -> dict[str, Any]:
     async def one(name: str) -> None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(45):
                 value = await getattr(scenarios, name)(bed)
             results[name] = {"value": value}
         except BaseException:  # noqa: BLE001 - told to the test

@@ -20,6 +20,10 @@ def script(text: str, **more: Any) -> Obj:
     return {"command": ["sh", "-c", text], **SHELL, **more}
 
 
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 async def quick_start(bed: Bed) -> Any:
     """A pod is running soon after it is bound; the second one shows it without first-time work."""
     await bed.pod("warm")
@@ -192,7 +196,8 @@ async def frozen_end(bed: Bed) -> None:
     )
     await bed.running("frozen")
     runner = bed.worker("frozen").runner("c0")
-    assert runner and runner.container
+    assert runner is not None
+    assert runner.container is not None
     pid = runner.container.main_pid
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -200,7 +205,7 @@ async def frozen_end(bed: Bed) -> None:
     await bed.gone("frozen")
     took = time.monotonic() - began
     assert 0.9 < took < 3, took
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
 
 
 async def forced_end(bed: Bed) -> float:
@@ -210,7 +215,8 @@ async def forced_end(bed: Bed) -> float:
     )
     await bed.running("forced")
     runner = bed.worker("forced").runner("c0")
-    assert runner and runner.container
+    assert runner is not None
+    assert runner.container is not None
     pid = runner.container.main_pid
     began = time.monotonic()
     await bed.api.delete(POD, "forced", SPACE, grace_s=0)
@@ -219,7 +225,7 @@ async def forced_end(bed: Bed) -> float:
     second = await bed.running("forced")
     took = time.monotonic() - began
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
     return took
 
 

@@ -27,7 +27,7 @@ if len(sys.argv) > 1:
     s.socket = c.wrap_socket(s.socket, server_side=True)
 s.serve_forever()
 """
-VOLUME = {"volumes": [{"name": "v", "emptyDir": {}}]}
+VOLUME: dict[str, Any] = {"volumes": [{"name": "v", "emptyDir": {}}]}
 MOUNT = [{"name": "v", "mountPath": "/v"}]
 
 
