@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pgo.conftest import PRIMARY, REPLICA, STANDBY
+
 from pytest_pgo_eks.faults.processes import StandbyStopped
 from pytest_pgo_eks.findings import Finding, Outcome
 from pytest_pgo_eks.history.history import OK, PACED, WRITE, History, Table
@@ -20,8 +22,7 @@ from pytest_pgo_eks.scenario.recovery import _PRIMARIES
 from pytest_pgo_eks.scenario.routes import Arrival
 from pytest_pgo_eks.scenario.rows import NAMES, Rows
 from pytest_pgo_eks.steps import access, configuration, deployment, failover, replication, routing
-from tests.pgo.conftest import PRIMARY, REPLICA, STANDBY
-from tests.steps.world import World, answer, refusal
+from steps.world import World, answer, refusal
 
 Act = Callable[[World], object]
 ROLE = "postgres-operator.crunchydata.com/role"
@@ -117,7 +118,7 @@ def _failing(code: str) -> Callable[[World], Connected]:
 def _backup(world: World, *, kind: str = "full", start: str = "000000010000000000000002") -> None:
     import json
 
-    from tests.steps.world import shell
+    from steps.world import shell
 
     told = [
         {
@@ -213,6 +214,10 @@ def _degraded(world: World) -> None:
     seen = world.seen
     assert seen.sync is not None
     world.observation = dataclasses.replace(seen, sync=dataclasses.replace(seen.sync, standbys=()))
+
+
+def _not_degraded(world: World) -> None:
+    world.observation = None
 
 
 def _alone(world: World) -> None:
@@ -522,7 +527,7 @@ CASES: tuple[Case, ...] = (
     ),
     simple(
         replication.says_none_synchronous,
-        lambda w: (setattr(w, "observation", None), w.change_server(PRIMARY, in_recovery=False)),
+        _not_degraded,
         prepare=_degraded,
     ),
     simple(

@@ -13,8 +13,8 @@ from pytest_bdd.steps import step_function_context_registry
 import pytest_pgo_eks.steps
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.report.verdict import classify
-from tests.steps.red import CASES, MEASURED, Case
-from tests.steps.world import World
+from steps.red import CASES, MEASURED, Case
+from steps.world import World
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from pgo.conftest import RECORDED, FakeKube, observe, servers
+
 from pytest_pgo_eks.errors import WaitTimeout
 from pytest_pgo_eks.findings import Finding
 from pytest_pgo_eks.kube import ExecResult
@@ -18,7 +20,6 @@ from pytest_pgo_eks.probe.plan import Answer, Login
 from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
 from pytest_pgo_eks.scenario.stage import Stage
 from pytest_pgo_eks.settings import Settings
-from tests.pgo.conftest import RECORDED, FakeKube, observe, servers
 
 Object = dict[str, Any]
 Reply = Callable[[Login, str], Answer]
