@@ -41,6 +41,7 @@ MIN_S = 0.1
 60 ms beside three databases on two busy cores."""
 _HEALTHY_FLOOR_NS = 5_000_000
 _HEALTHY_CEILING_NS = 250_000_000
+_NEAR_NS = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def outages(
         run_end=int(ops.done.max()),
         gone_at=_gone_at(history, client) if session == PINNED else None,
     )
-    return [_bounded(seen, gap) for gap in _gaps(seen, int(min_s * 1e9))]
+    gaps = _gaps(seen, int(min_s * 1e9))
+    calm = _calm(seen, gaps)
+    return [_bounded(seen, gap, calm) for gap in gaps]
 
 
 @dataclass(frozen=True)
@@ -180,29 +183,29 @@ def _gaps(seen: _Attempts, min_ns: int) -> list[tuple[int | None, int | None]]:
     return found
 
 
-def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
+def _bounded(seen: _Attempts, gap: tuple[int | None, int | None], calm: Mask) -> Outage:
     index, invoke, done, acknowledged = seen.index, seen.invoke, seen.done, seen.acknowledged
     last, first = gap
-    healthy = _healthy_ns(invoke, done, acknowledged)
     earliest = int(invoke.min())
     if last is not None:
         before = acknowledged & (done <= done[last])
         earliest = int(invoke[before].max())
     latest = seen.run_end if first is None else int(done[first])
+    usual, healthy = _latencies(seen, calm, earliest, latest)
     inside = (invoke >= earliest) & (invoke < latest)
-    # An attempt that was acknowledged late proves the same as one that failed: it was held up.
-    held = acknowledged & (done - invoke > healthy) & (done >= latest)
+    # An attempt that was acknowledged late proves the same as one that failed: it was held up. It
+    # has to be late beyond doubt, for nothing but its lateness speaks against the path.
+    held = acknowledged & (done - invoke > 2 * healthy) & (done >= latest)
     witnesses = np.flatnonzero(inside & (~acknowledged | held))
     failures = np.flatnonzero(inside & ~acknowledged)
     if len(witnesses):
         begun_by = int(np.minimum(done[witnesses], invoke[witnesses] + healthy).min())
         lasted_to = int(invoke[witnesses].max())
     else:
-        begun_by = lasted_to = latest
+        begun_by, lasted_to = latest, earliest  # nothing but silence: it proves no length
     if seen.gone_at is not None and first is None:
         begun_by, lasted_to = min(begun_by, seen.gone_at), latest
     ordered = failures[np.argsort(invoke[failures], kind="stable")]
-    usual = int(np.median((done - invoke)[acknowledged])) if acknowledged.any() else healthy
     # Begin: after the last acknowledgement, before the first attempt that was under way too long.
     begin_to = latest
     if len(witnesses):
@@ -210,11 +213,12 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
     begin_from = earliest if last is None else min(int(done[last]), begin_to)
     # End: after the last attempt that failed began, before the first that was acknowledged did; if
     # that one was held up through the outage, just before its answer.
-    end_to = latest
-    if first is not None:
-        held_up = done[first] - invoke[first] > healthy
-        end_to = int(done[first] - usual if held_up else invoke[first])
-    end_from = min(max(lasted_to, begin_to), end_to)
+    end_from, end_to = max(lasted_to, begin_to), latest
+    if first is not None and done[first] - invoke[first] > 2 * healthy:
+        end_from = end_to = int(done[first]) - usual
+    elif first is not None:
+        end_to = int(invoke[first])
+        end_from = min(end_from, end_to)
     return Outage(
         path=seen.path,
         session=SESSIONS[seen.session],
@@ -230,12 +234,28 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None]) -> Outage:
     )
 
 
-def _healthy_ns(invoke: Column, done: Column, acknowledged: Mask) -> int:
-    """Return the latency above which an attempt counts as held up: 99.5 % of all stay below."""
-    if not acknowledged.any():
-        return _HEALTHY_CEILING_NS
-    typical = float(np.quantile((done - invoke)[acknowledged], 0.995))
-    return int(min(max(typical, _HEALTHY_FLOOR_NS), _HEALTHY_CEILING_NS))
+def _calm(seen: _Attempts, gaps: list[tuple[int | None, int | None]]) -> Mask:
+    """Return the acknowledgements that no silence held up: those that tell of healthy latency."""
+    calm = seen.acknowledged.copy()
+    for last, first in gaps:
+        begin = 0 if last is None else int(seen.done[last])
+        end = seen.run_end if first is None else int(seen.done[first])
+        calm &= (seen.done <= begin) | (seen.invoke >= end)
+    return calm
+
+
+def _latencies(seen: _Attempts, calm: Mask, earliest: int, latest: int) -> tuple[int, int]:
+    """Return the usual and the longest healthy latency within three seconds of an outage.
+
+    The longest one decides what an attempt proves, so a slow machine widens the interval instead
+    of shifting it.
+    """
+    near = calm & (seen.invoke > earliest - _NEAR_NS) & (seen.done < latest + _NEAR_NS)
+    latency = (seen.done - seen.invoke)[near]
+    if not len(latency):
+        return _HEALTHY_FLOOR_NS, _HEALTHY_CEILING_NS
+    longest = int(min(max(int(latency.max()), _HEALTHY_FLOOR_NS), _HEALTHY_CEILING_NS))
+    return int(np.median(latency)), longest
 
 
 def every_outage(history: History, *, min_s: float = MIN_S) -> list[Outage]:
