@@ -93,11 +93,14 @@ class Kinds:
 
         :raises NotFound: the server serves no such kind now.
         """
-        with self._lock:
-            found = self._found.get(kind)
-            if found is None:
-                found = self._found[kind] = self._discover(kind)
-            return found
+        found = self._found.get(kind)
+        if found is None:
+            # One thread asks; nobody waits for it who needs a kind that is known.
+            with self._lock:
+                found = self._found.get(kind)
+                if found is None:
+                    found = self._found[kind] = self._discover(kind)
+        return found
 
     def forget(self, kind: str) -> bool:
         """Drop what was discovered about ``kind``; return whether asking again may help."""

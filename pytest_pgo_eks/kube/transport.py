@@ -271,7 +271,7 @@ class Transport:
     ) -> Any:
         """Send one request once and return the library's open response (status 2xx).
 
-        ``timeout_s`` bounds connecting and each single read.
+        ``timeout_s`` bounds everything up to the answer's head, and each read of its body.
 
         :raises _Failed: carries the error to raise and what may be done about it.
         """
@@ -289,7 +289,7 @@ class Transport:
                 header_params={"Accept": "application/json"},
                 content_type=content_type,
                 serialize=False,
-                _request_timeout=(timeout_s, timeout_s),
+                _request_timeout=float(timeout_s),
             )
         except ApiException as error:
             status = int(error.status or 0)
