@@ -132,3 +132,13 @@ def test_instances_are_those_with_a_stateful_set_or_a_pod_left() -> None:
     assert observed.running is not None
     assert observed.running.name == "a"
     assert observed.pods == 2
+
+
+@pytest.mark.parametrize(("leader", "chosen"), [("b-0", "b"), ("a-0", "a"), ("c-0", "a")])
+def test_of_two_that_claim_to_lead_the_holder_of_the_lock_is_asked(
+    leader: str, chosen: str
+) -> None:
+    pods = [pod("a", "master"), pod("b", "master"), pod("c")]
+    observed = Observed([runner(n) for n in "abc"], pods, leader)
+    assert observed.writable is not None
+    assert observed.writable.name == chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,9 +79,14 @@ class Instance:
 
 
 class Observed:
-    """All instances of one cluster, by name."""
+    """All instances of one cluster, by name. ``leader`` is the pod that holds Patroni's lock.
 
-    def __init__(self, runners: Iterable[Obj], pods: Iterable[Obj]) -> None:
+    A label outlives a frozen or cut-off Patroni, the lock does not: where several pods claim to
+    lead, commands go to the one that holds it.
+    """
+
+    def __init__(self, runners: Iterable[Obj], pods: Iterable[Obj], leader: str = "") -> None:
+        self._leader = leader
         sets: dict[str, str] = {}
         by_runner: dict[str, Obj] = {}
         by_pod: dict[str, list[Obj]] = {}
@@ -118,17 +123,23 @@ class Observed:
 
     @property
     def writable(self) -> Instance | None:
-        return next((each for each in self.instances if each.writable), None)
+        return self._leading([each for each in self.instances if each.writable])
 
     @property
     def running(self) -> Instance | None:
         """Return an instance in which to run Patroni's commands, the leader if it can be."""
         found = [each for each in self.instances if each.running and not each.terminating]
-        return next((each for each in found if each.primary), found[0] if found else None)
+        return self._leading(found)
+
+    def _leading(self, found: Sequence[Instance]) -> Instance | None:
+        order = sorted(found, key=lambda each: (each.pod_name != self._leader, not each.primary))
+        return order[0] if order else None
 
     @property
     def primaries(self) -> list[Instance]:
-        return [each for each in self.instances if each.primary]
+        """Return the instances labelled as leader, the holder of the lock first."""
+        found = [each for each in self.instances if each.primary]
+        return sorted(found, key=lambda each: each.pod_name != self._leader)
 
 
 def is_ready(pod: Obj) -> bool:
