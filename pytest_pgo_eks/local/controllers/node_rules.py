@@ -95,16 +95,12 @@ def leave_at(pod: Obj, node: Obj, default_s: float) -> float | None:
         if taint["effect"] != "NoExecute":
             continue
         since = epoch(taint.get("timeAdded"))
-        tolerations = [
-            t for t in pod["spec"].get("tolerations") or [] if toleration_covers(t, taint)
-        ]
-        if not tolerations:
-            if taint["key"] in (NOT_READY, UNREACHABLE):
-                times.append(since + default_s)
-            else:
-                times.append(0.0)
-            continue
-        limits = [t["tolerationSeconds"] for t in tolerations if "tolerationSeconds" in t]
-        if len(limits) == len(tolerations):
-            times.append(since + max(0, min(limits)))
+        tolerations = pod["spec"].get("tolerations") or []
+        # The first that covers the taint counts, whatever others say: so the real one has it.
+        covering = next((t for t in tolerations if toleration_covers(t, taint)), None)
+        if covering is None:
+            ours = taint["key"] in (NOT_READY, UNREACHABLE)
+            times.append(since + default_s if ours else 0.0)
+        elif covering.get("tolerationSeconds") is not None:
+            times.append(since + max(0, covering["tolerationSeconds"]))
     return min(times, default=None)

@@ -87,6 +87,11 @@ class Recorder:
                         log.debug("event %s not written: %s", event["reason"], error)
                         break
                 await asyncio.sleep(pause_s)
+            self._queue.task_done()
+
+    async def written(self) -> None:
+        """Wait until everything recorded so far is in the API, or given up."""
+        await self._queue.join()
 
     async def _write(self, same: tuple[str, ...], event: Obj) -> None:
         known = self._written.get(same)
