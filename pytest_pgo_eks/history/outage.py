@@ -214,11 +214,10 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None], calm: Mask) ->
     # End: after the last attempt that failed began, before the first that was acknowledged did; if
     # that one was held up through the outage, just before its answer.
     end_from, end_to = max(lasted_to, begin_to), latest
-    if first is not None and done[first] - invoke[first] > 2 * healthy:
-        end_from = end_to = int(done[first]) - usual
-    elif first is not None:
-        end_to = int(invoke[first])
-        end_from = min(end_from, end_to)
+    if first is not None:
+        end_to = max(int(invoke[first]), int(done[first]) - usual)
+        late = done[first] - invoke[first] > healthy
+        end_from = end_to if late else min(end_from, end_to)
     return Outage(
         path=seen.path,
         session=SESSIONS[seen.session],
