@@ -73,7 +73,8 @@ class ApiClient:
     """One connection pool to one API server under one identity.
 
     ``token_file`` is read again for every request, so a rotated token is used at once.
-    ``certificate`` is a client's certificate and key, for servers that know no tokens.
+    ``certificate`` is a client's certificate and key, for servers that know no tokens;
+    ``tls_name`` is the name that the server's certificate must have, if not the URL's.
     ``socket_factory`` makes the TCP sockets (aiohttp's signature), for clients that live in
     another network namespace.
     """
@@ -86,6 +87,7 @@ class ApiClient:
         token: str | None = None,
         token_file: Path | None = None,
         certificate: tuple[Path, Path] | None = None,
+        tls_name: str | None = None,
         user_agent: str = "pytest-pgo-eks-local",
         socket_factory: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -95,6 +97,7 @@ class ApiClient:
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         if certificate:
             self._tls.load_cert_chain(*certificate)
+        self._tls_name = tls_name
         self._agent = user_agent
         self._socket_factory = socket_factory
         self._session: aiohttp.ClientSession | None = None
@@ -191,6 +194,7 @@ class ApiClient:
                 params=query,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
+                server_hostname=self._tls_name,
             ) as answer:
                 text = await answer.read()
                 if answer.status >= 400:
@@ -332,6 +336,7 @@ class ApiClient:
                 params=query,
                 headers=self._headers(),
                 timeout=timeout,
+                server_hostname=self._tls_name,
             ) as answer:
                 if answer.status >= 400:
                     raise _error(answer.status, await answer.read())
@@ -371,6 +376,7 @@ class ApiClient:
                     url,
                     params=query,
                     headers=self._headers(),
+                    server_hostname=self._tls_name,
                     protocols=("v5.channel.k8s.io",),
                     max_msg_size=0,
                 ) as socket,

@@ -121,17 +121,17 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
         parts.push_async_callback(kubelet.stop)
         # The operator's image is "pulled" and started while the rest comes up.
         await asyncio.gather(
-            _apply(admin, [*_base(), *(manifests(version) if version else [])]),
+            apply(admin, [*base(), *(manifests(version) if version else [])]),
             network.start(client("network"), nodes),
             kubelet.start(),
         )
-        await _until_ready(admin, NODE, len(nodes), _node_ready)
+        await until_ready(admin, NODE, len(nodes), node_ready)
     faults = Faults(network, lose=kubelet.lose, restore=kubelet.restore)
     await faults.start()
     server.extensions[PREFIX] = FaultsApi(faults).handle
     if version:
         async with cluster.phase("operator"):
-            await _until_ready(admin, DEPLOYMENT, 1, _deployment_available, NAMESPACE)
+            await until_ready(admin, DEPLOYMENT, 1, deployment_available, NAMESPACE)
     answer = {
         "name": order.name,
         "state_dir": str(state.path),
@@ -143,7 +143,7 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
     cluster.ready(answer)
 
 
-def _base() -> list[Obj]:
+def base() -> list[Obj]:
     """What a distribution adds to a bare control plane."""
     return [
         {
@@ -177,7 +177,7 @@ def _base() -> list[Obj]:
     ]
 
 
-async def _apply(client: ApiClient, objects: list[Obj]) -> None:
+async def apply(client: ApiClient, objects: list[Obj]) -> None:
     for obj in objects:
         await client.apply(_kind(obj), obj, field_manager="stand-in")
 
@@ -190,11 +190,11 @@ def _kind(obj: Obj) -> Kind:
     return Kind(obj["apiVersion"], name, plural, namespaced)
 
 
-def _node_ready(node: Obj) -> bool:
+def node_ready(node: Obj) -> bool:
     return _condition(node, "Ready")
 
 
-def _deployment_available(deployment: Obj) -> bool:
+def deployment_available(deployment: Obj) -> bool:
     return _condition(deployment, "Available")
 
 
@@ -203,7 +203,7 @@ def _condition(obj: Obj, kind: str) -> bool:
     return any(c["type"] == kind and c["status"] == "True" for c in conditions)
 
 
-async def _until_ready(
+async def until_ready(
     client: ApiClient, kind: Kind, count: int, accept: Any, namespace: str | None = None
 ) -> None:
     """Watch until ``count`` objects are accepted.

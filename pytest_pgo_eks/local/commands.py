@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_pgo_eks.local import launch, preflight, state
+from pytest_pgo_eks.local import launch, preflight, state, upstream
 from pytest_pgo_eks.local.launch import Interrupted, Request, StartFailed
 from pytest_pgo_eks.local.state import InputProblem, StateDir
 
@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--postgres-version", type=int, help="a PostgreSQL that must be there")
     up.add_argument("--operator-version", help="the PGO release to stand in for")
     up.add_argument("--no-operator", action="store_true", help="install no operator")
+    up.add_argument("--apiserver", metavar="URL", help="attach to this API server, run none")
+    up.add_argument("--kubeconfig", type=Path, help="the administrator's, for --apiserver")
     up.add_argument("--json", action="store_true", help="end with one line of JSON")
 
     down = commands.add_parser("down", help="end a cluster and remove everything it wrote")
@@ -85,6 +87,9 @@ def _say(line: str) -> None:
 
 def _up(options: argparse.Namespace) -> int:
     name, place = state.place(options.name, options.state_dir)
+    if bool(options.apiserver) != bool(options.kubeconfig):
+        raise InputProblem("--apiserver and --kubeconfig go together")
+    kubeconfig = options.kubeconfig.absolute() if options.kubeconfig else None
     request = Request(
         name,
         place,
@@ -92,6 +97,8 @@ def _up(options: argparse.Namespace) -> int:
         postgres_version=options.postgres_version,
         operator=not options.no_operator,
         operator_version=options.operator_version,
+        upstream=upstream.read(options.apiserver, kubeconfig) if kubeconfig else None,
+        kubeconfig=kubeconfig,
     )
     ready = launch.start(request, _say)
     if options.json:

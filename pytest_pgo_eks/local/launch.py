@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from pytest_pgo_eks.local import preflight, state
 from pytest_pgo_eks.local.operator.releases import RELEASES
 from pytest_pgo_eks.local.state import InputProblem, Record, StateDir
+from pytest_pgo_eks.local.upstream import Upstream
 
 # Warm, the supervisor is ready within three seconds; a cold disk on a busy machine takes longer.
 _READY_S = 120.0
@@ -54,6 +55,9 @@ class Request:
     operator_version: str | None = None
     # The module that puts the cluster together.
     assembly: str = "pytest_pgo_eks.local.assembly"
+    # An API server that is not ours, and the administrator's way to it.
+    upstream: Upstream | None = None
+    kubeconfig: Path | None = None
 
 
 def start(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
@@ -70,6 +74,8 @@ def start(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     problems = preflight.check(request.postgres_version)
     if problems:
         raise InputProblem("; ".join(map(str, problems)))
+    if request.upstream:
+        request.upstream.require()
     owner = _open_owner(request.owner_pid)
     lock = request.state.claim()
     try:
@@ -106,6 +112,17 @@ def _start(
         "postgres_version": request.postgres_version,
         "assembly": request.assembly,
     }
+    gate = None
+    if request.upstream:
+        gate = _open_gate(request.upstream)
+        given.append(gate)
+        # Credentials travel by file: a command line is everybody's to read.
+        state.write(request.state.upstream_file, json.dumps(asdict(request.upstream)))
+        order |= {
+            "kubeconfig": str(request.kubeconfig),
+            "gate": gate,
+            "assembly": "pytest_pgo_eks.local.attached",
+        }
     with ours, open(request.state.log_file, "ab") as log:  # noqa: PTH123 - binary append
         process = subprocess.Popen(
             [
@@ -126,6 +143,8 @@ def _start(
         )
         theirs.close()
         door.close()
+        if gate is not None:
+            os.close(gate)
         record = Record(request.name, process.pid, _started(process.pid), request.owner_pid)
         try:
             request.state.write_record(record)
@@ -134,6 +153,33 @@ def _start(
             _stop(record, say=lambda _line: None)
             process.wait()
             raise
+
+
+def _open_gate(upstream: Upstream) -> int:
+    """Start the process that connects to the API server for those inside; return its other end.
+
+    It ends when nobody holds that end any more, which is when the cluster has ended.
+    """
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pytest_pgo_eks.local.gate",
+                str(theirs.fileno()),
+                upstream.host,
+                str(upstream.port),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+    return ours.detach()
 
 
 def _follow(reports: socket.socket, place: StateDir, say: Callable[[str], None]) -> dict[str, Any]:

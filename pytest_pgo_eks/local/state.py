@@ -58,6 +58,7 @@ class StateDir:
         self.kubeconfig = path / "kubeconfig"
         self.log_file = path / "supervisor.log"
         self.pki = path / "pki"
+        self.upstream_file = path / "upstream.json"
 
     def is_ours(self) -> bool:
         """Say whether this is a directory that a stand-in cluster made."""

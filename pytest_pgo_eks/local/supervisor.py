@@ -53,6 +53,9 @@ class Order:
     operator_version: str | None
     postgres_version: int | None
     assembly: str
+    # With an API server that is not ours: the administrator's file, and the way to the server.
+    kubeconfig: str | None = None
+    gate: int | None = None
 
 
 class Report:
@@ -160,7 +163,7 @@ def _keep_to_ourselves(given: Order) -> None:
 
     ``ip netns`` names live there, and no service of the host is reachable through its sockets.
     """
-    for fd in (given.lock, given.report, given.door, given.owner):
+    for fd in (given.lock, given.report, given.door, given.owner, given.gate):
         if fd is not None:
             os.set_inheritable(fd, False)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -271,3 +271,78 @@ def test_a_lost_node_comes_back_with_its_pods(cluster: Cluster) -> None:
     assert cluster.api("DELETE", f"/stand-in/v1/faults/{fault['id']}")[0] == 200
     again = cluster.until_ready("mortal", not_ip=ip)
     assert cluster.run("witness", _ASK, f"http://{again}:8000/proc/version") == "200"
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl")
+def test_nodes_attach_to_an_api_server_outside(tmp_path: Path) -> None:
+    program = str(Path(__file__).with_name("standin_foreign.py"))
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    with subprocess.Popen(
+        [sys.executable, program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+
+        def local(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", "pytest_pgo_eks.local", *arguments],
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+                env=environment,
+            )
+
+        kubeconfig = str(tmp_path / "kubeconfig")
+        options = ("--apiserver", url, "--kubeconfig", kubeconfig, "--no-operator", "--json")
+        done = local("up", *options)
+        try:
+            assert done.returncode == 0, done.stderr
+            ready = json.loads(done.stdout.splitlines()[-1])
+            assert ready["kubeconfig"] == kubeconfig
+            gates = _gates(url)
+            assert len(gates) == 1
+            # The token is in a file, not on a command line.
+            assert (Path(ready["state_dir"]) / "upstream.json").stat().st_mode & 0o777 == 0o600
+            kubectl = ["kubectl", "--kubeconfig", kubeconfig]
+            pod = json.dumps({**_POD, "metadata": {"name": "guest"}})
+            # The account comes with the namespace's controller.
+            _until(
+                lambda: (
+                    not subprocess.run(
+                        [*kubectl, "apply", "-f", "-"],
+                        input=pod.encode(),
+                        capture_output=True,
+                        check=False,
+                    ).returncode
+                )
+            )
+            subprocess.run(
+                [*kubectl, "wait", "pod/guest", "--for=condition=Ready", "--timeout=60s"],
+                capture_output=True,
+                check=True,
+            )
+        finally:
+            down = local("down")
+            server.stdin.close()
+        assert down.returncode == 0, down.stderr
+    _until(lambda: not _gates(url))
+
+
+def _gates(url: str) -> list[str]:
+    host, _, port = url.removeprefix("https://").partition(":")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "pytest_pgo_eks.local.gate" in command and command[-3:-1] == [host, port]:
+                found.append(entry.name)
+    return found

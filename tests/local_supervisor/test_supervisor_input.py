@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,35 @@ def test_unknown_operator_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_such_owner(capsys: pytest.CaptureFixture[str]) -> None:
     for pid in ("99999999", "-5", "0"):
         assert "there is no such process" in _refused(capsys, "up", f"--owner-pid={pid}")
+
+
+def test_an_api_server_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    up = ("up", "--apiserver", "https://127.0.0.1:1", "--kubeconfig", str(file))
+    assert "go together" in _refused(capsys, *up[:3])
+    assert "No such file" in _refused(capsys, *up)
+    file.write_text("{")
+    assert "is no usable kubeconfig" in _refused(capsys, *up)
+    file.write_text("clusters: []")
+    assert "is no usable kubeconfig: 'current-context'" in _refused(capsys, *up)
+    config: dict[str, Any] = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {}}],
+        "users": [{"name": "u", "user": {"exec": {"command": "aws"}}}],
+    }
+    file.write_text(json.dumps(config))
+    assert "no certificate authority" in _refused(capsys, *up)
+    config["clusters"][0]["cluster"]["certificate-authority-data"] = "WA=="
+    file.write_text(json.dumps(config))
+    assert "neither a token nor a client certificate" in _refused(capsys, *up)
+    config["users"][0]["user"] = {"token": "t"}
+    file.write_text(json.dumps(config))
+    assert "nobody answers at 127.0.0.1:1" in _refused(capsys, *up)
+    plain = ("up", "--apiserver", "http://127.0.0.1:1", "--kubeconfig", str(file))
+    assert "an https URL" in _refused(capsys, *plain)
 
 
 def test_unwritable_state_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
