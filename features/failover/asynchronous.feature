@@ -19,7 +19,7 @@ Feature: Failover with asynchronous replication
       @level-2
       Examples:
         | fault                              | budget                 |
-        | the primary is switched over       | 30 seconds             |
+        | the primary is switched over       | 45 seconds             |
         | the primary pod is deleted         | 30 seconds             |
 
       @level-3

@@ -21,7 +21,7 @@ Feature: Failover with synchronous replication
       @level-1
       Examples:
         | fault                              | budget                 |
-        | the primary is switched over       | 30 seconds             |
+        | the primary is switched over       | 45 seconds             |
         | the primary pod is deleted         | 30 seconds             |
 
       @level-2

@@ -19,6 +19,7 @@ from pytest_pgo_eks.probe.plan import PathSpec
 from pytest_pgo_eks.scenario.targets import Targets
 
 PRIMARY = "the primary Service"
+FAULT_BEGINS = "fault begins"
 POOLED = "PgBouncer"
 REPLICAS = "the replicas Service"
 
@@ -105,7 +106,7 @@ class Clients:
         if self._probe is None or self._history is not None:
             return 0
         at = self._probe.mark(name)
-        if name.startswith("fault begins"):
+        if name.startswith(FAULT_BEGINS):
             self._disturbed = (at, time.monotonic())
         return at
 
@@ -245,10 +246,15 @@ def _seen(history: History, path: str, since: int) -> list[Outage]:
             every = outages(history, path, session=session, min_s=NOISE_S)
         except BrokenHistory:
             continue  # that kind of session does not run on this path
-        before = [outage.upper_s for outage in every if outage.ended[1] < since]
+        before = [outage.upper_s for outage in every if outage.ended[1] < _undisturbed(history)]
         least_s = max(NOISE_S, 2 * max(before, default=0.0))
         found += [one for one in every if one.ended[1] >= since and one.upper_s >= least_s]
     return found
+
+
+def _undisturbed(history: History) -> int:
+    """Return until when nothing had been done to the cluster: silences up to then are noise."""
+    return min((int(mark["at"]) for mark in history.marks(FAULT_BEGINS)), default=0)
 
 
 def _calm(history: History, path: str, since: int) -> bool:
