@@ -84,7 +84,11 @@ class Forward:
                 selector.select()
                 if self._stop.is_set():
                     return
-                client, address = self._listener.accept()
+                try:
+                    client, address = self._listener.accept()
+                except OSError:
+                    # Gone again before we came to it.
+                    continue
                 self._start(self._serve, f"from port {address[1]}", client)
 
     def _serve(self, client: socket.socket) -> None:

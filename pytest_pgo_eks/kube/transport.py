@@ -107,7 +107,7 @@ class Transport:
         settings = client.Configuration()
         settings.retries = False
         settings.connection_pool_maxsize = 32
-        settings.socket_options = _keepalive()
+        settings.socket_options = keepalive_options()
         try:
             load: Any = config.load_kube_config
             load(
@@ -392,7 +392,7 @@ def _retry_after(headers: Any) -> float | None:
         return None
 
 
-def _keepalive() -> list[tuple[int, int, int]]:
+def keepalive_options() -> list[tuple[int, int, int]]:
     """Notice within about 20 s that the peer's host is gone, also while nothing is sent."""
     options = [
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pytest_pgo_eks.errors import ApiProblem, ExecProblem
 from pytest_pgo_eks.kube.problems import problem_of
-from pytest_pgo_eks.kube.transport import Endpoint
+from pytest_pgo_eks.kube.transport import Endpoint, keepalive_options
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -248,7 +248,8 @@ def _tcp(endpoint: Endpoint, timeout_s: float) -> socket.socket:
             raise OSError(f"the proxy {proxy.hostname} answered {status}")
     else:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout_s)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for level, option, value in keepalive_options():
+        sock.setsockopt(level, option, value)
     return sock
 
 
