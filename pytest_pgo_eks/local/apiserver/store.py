@@ -18,6 +18,11 @@ from pytest_pgo_eks.local.objects import Obj
 
 # Enough for a client that was away for some minutes in a busy cluster; after that it lists again.
 HISTORY = 2000
+# A pod of four containers is 20 kB of JSON: 2000 versions of such pods would be 40 MB, and five
+# times that as dicts. Twenty minutes of failovers took the whole process to 310 MiB.
+_HISTORY_BYTES = 6 * 1024 * 1024
+# So many of the newest events keep their line and their objects: all watchers have had them then.
+_FRESH = 32
 # A watcher that has not read so many events is not reading at all.
 _BACKLOG = 5000
 
@@ -29,17 +34,28 @@ def encode(value: Any) -> bytes:
 class Stored:
     """One version of one object. ``raw`` is its JSON."""
 
-    __slots__ = ("_raw", "obj", "version")
+    __slots__ = ("_obj", "_raw", "version")
 
     def __init__(self, obj: Obj, version: int) -> None:
-        self.obj = obj
+        self._obj: Obj | None = obj
         self.version = version
         self._raw: bytes | None = None
 
     @property
+    def obj(self) -> Obj:
+        """The object. An old version's is decoded anew each time."""
+        found: Obj = json.loads(self.raw) if self._obj is None else self._obj
+        return found
+
+    def age(self) -> None:
+        """Keep only the JSON: there is a newer version, and few will ask for this one."""
+        self._raw = self.raw
+        self._obj = None
+
+    @property
     def raw(self) -> bytes:
         if self._raw is None:
-            self._raw = encode(self.obj)
+            self._raw = encode(self._obj)
         return self._raw
 
     def copy(self) -> Obj:
@@ -65,6 +81,14 @@ class Change:
         if self._line is None:
             self._line = event_line(self.type, self.now.raw)
         return self._line
+
+    def age(self) -> None:
+        """Forget the line, and keep superseded states as JSON only: few will ask for them."""
+        self._line = None
+        if self.before is not None:
+            self.before.age()
+        if self.type == "DELETED":
+            self.now.age()
 
 
 def event_line(what: str, raw: bytes) -> bytes:
@@ -94,6 +118,7 @@ class Collection:
         self._store = store
         self._items: dict[str, dict[str, Stored]] = {}
         self._history: deque[Change] = deque()
+        self._history_bytes = 0
         self._forgotten = 0
         self._watchers: set[Watcher] = set()
 
@@ -181,13 +206,19 @@ class Collection:
     def forget(self) -> None:
         """Drop the remembered past, so that older watches answer 410."""
         self._history.clear()
+        self._history_bytes = 0
         self._forgotten = self._store.version
 
     def _publish(self, change: Change) -> None:
         history = self._history
         history.append(change)
-        if len(history) > self._store.history:
-            self._forgotten = history.popleft().version
+        self._history_bytes += len(change.now.raw)
+        while len(history) > self._store.history or self._history_bytes > _HISTORY_BYTES:
+            oldest = history.popleft()
+            self._history_bytes -= len(oldest.now.raw)
+            self._forgotten = oldest.version
+        if len(history) > _FRESH:
+            history[-_FRESH - 1].age()
         for watcher in self._watchers:
             if self._concerns(watcher, change):
                 watcher.pending.append(change)
