@@ -354,3 +354,26 @@ async def nodes(bed: Bed) -> None:
     )
     assert lease["spec"]["holderIdentity"] == "node-2"
     assert lease["spec"]["leaseDurationSeconds"] == 40
+
+
+async def lost_node(bed: Bed) -> None:
+    """A node that comes back starts its pods again, and fails those that must not run twice."""
+    await bed.pod("survivor", script("exec sleep 1000"), node=3)
+    await bed.pod("job", script("exec sleep 1000"), node=3, restartPolicy="Never")
+    await bed.running("survivor")
+    await bed.running("job")
+    runner = bed.worker("survivor").runner("c0")
+    assert runner is not None
+    assert runner.container is not None
+    pid = runner.container.main_pid
+    await bed.kubelet.lose("node-3")
+    assert not alive(pid)
+    found = await bed.get("survivor")
+    assert found is not None
+    # Nothing told the API.
+    assert phase(found) == "Running"
+    await bed.kubelet.restore("node-3")
+    pod = await bed.until("survivor", lambda p: container(p)["restartCount"] == 1)
+    assert phase(pod) == "Running"
+    failed = await bed.until("job", lambda p: phase(p) == "Failed")
+    assert container(failed)["state"]["terminated"]["reason"] == "ContainerStatusUnknown"

@@ -51,11 +51,11 @@ async def readiness(bed: Bed) -> float:
     assert any("Readiness probe failed: " in e["message"] for e in events)
     await bed.shell("ready", "touch /v/ready")
     began = time.monotonic()
-    pod = await bed.until("ready", lambda p: condition(p, "Ready") == "True", 3)
+    pod = await bed.until("ready", lambda p: condition(p, "Ready") == "True")
     took = time.monotonic() - began
     assert container(pod)["ready"] is True
     await bed.shell("ready", "rm /v/ready")
-    pod = await bed.until("ready", lambda p: condition(p, "Ready") == "False", 5)
+    pod = await bed.until("ready", lambda p: condition(p, "Ready") == "False")
     assert container(pod)["restartCount"] == 0
     messages = [e["message"] for e in await bed.events("ready")]
     assert "Readiness probe failed: HTTP probe failed with statuscode: 503" in messages, messages
@@ -71,7 +71,7 @@ async def asked_readiness(bed: Bed) -> float:
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await bed.api.patch(POD, "asked", SPACE, {"metadata": {"annotations": {"status": "x"}}})
-    await bed.until("asked", lambda p: condition(p, "Ready") == "True", 2)
+    await bed.until("asked", lambda p: condition(p, "Ready") == "True")
     return time.monotonic() - began
 
 
@@ -91,7 +91,7 @@ async def frozen_liveness(bed: Bed) -> float:
     began = time.monotonic()
     # The kubelet serves others meanwhile.
     assert await bed.shell("alive", "echo here", container="c1") == "here\n"
-    pod = await bed.until("alive", lambda p: container(p).get("restartCount") == 1, 10)
+    pod = await bed.until("alive", lambda p: container(p).get("restartCount") == 1)
     took = time.monotonic() - began
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 137
     assert container(pod, 1)["restartCount"] == 0
@@ -111,7 +111,7 @@ async def exec_probe(bed: Bed) -> None:
     assert pod is not None
     assert container(pod)["restartCount"] == 0
     await bed.shell("exec", "rm /v/live")
-    pod = await bed.until("exec", lambda p: container(p).get("restartCount") == 1, 5)
+    pod = await bed.until("exec", lambda p: container(p).get("restartCount") == 1)
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 4
     messages = [e["message"] for e in await bed.until_event("exec", "Unhealthy")]
     assert "Liveness probe failed: said\n" in messages, messages
@@ -140,7 +140,7 @@ async def startup_probe(bed: Bed) -> None:
     assert container(pod)["started"] is False
     await asyncio.sleep(1.5)
     await bed.shell("startup", "touch /v/started")
-    pod = await bed.until("startup", lambda p: condition(p, "Ready") == "True", 3)
+    pod = await bed.until("startup", lambda p: condition(p, "Ready") == "True")
     assert container(pod)["started"] is True
     assert container(pod)["restartCount"] == 0
 
@@ -148,7 +148,7 @@ async def startup_probe(bed: Bed) -> None:
 async def never_started(bed: Bed) -> None:
     one = web(startupProbe=get("/started", failureThreshold=2))
     await bed.pod("never", one, terminationGracePeriodSeconds=1, **VOLUME)
-    await bed.until("never", lambda p: container(p).get("restartCount") == 1, 8)
+    await bed.until("never", lambda p: container(p).get("restartCount") == 1)
     messages = [e["message"] for e in await bed.events("never")]
     assert "Container c0 failed startup probe, will be restarted" in messages, messages
 
@@ -173,7 +173,7 @@ async def encrypted(bed: Bed) -> None:
         livenessProbe={"tcpSocket": {"port": 8008}, "initialDelaySeconds": 1, "periodSeconds": 1},
     )
     await bed.pod("tls", both, initContainers=[init], **VOLUME)
-    pod = await bed.until("tls", lambda p: condition(p, "Ready") == "True", 6)
+    pod = await bed.until("tls", lambda p: condition(p, "Ready") == "True")
     assert phase(pod) == "Running"
     await asyncio.sleep(1.5)
     pod = await bed.running("tls")

@@ -62,7 +62,7 @@ async def postgres(bed: Bed) -> Any:
         volumes=volumes,
         terminationGracePeriodSeconds=10,
     )
-    pod = await bed.until("pg", lambda p: condition(p, "Ready") == "True", 25)
+    pod = await bed.until("pg", lambda p: condition(p, "Ready") == "True")
     took = time.monotonic() - began
     assert (
         await bed.shell("pg", "id -un; id -u; psql -XAtU postgres -c 'select 1'")
@@ -78,7 +78,7 @@ async def postgres(bed: Bed) -> Any:
     # The postmaster is the container's own process here: its SIGKILL is the container's end.
     await bed.shell("pg", "kill -9 $(head -1 /pgdata/pg/postmaster.pid)")
     await bed.until("pg", lambda p: p["status"]["containerStatuses"][0]["restartCount"] == 1)
-    await bed.until("pg", lambda p: condition(p, "Ready") == "True", 20)
+    await bed.until("pg", lambda p: condition(p, "Ready") == "True")
     await bed.api.delete(POD, "pg", SPACE)
     await bed.gone("pg")
     return took
@@ -129,7 +129,7 @@ async def pgbouncer(bed: Bed) -> None:
         shareProcessNamespace=True,
         volumes=volumes,
     )
-    await bed.until("bouncer", lambda p: condition(p, "Ready") == "True", 10)
+    await bed.until("bouncer", lambda p: condition(p, "Ready") == "True")
     await bed.shell("bouncer", "pkill -HUP --exact --parent=0 pgbouncer", container="c1")
     end = time.monotonic() + 3
     while "got SIGHUP" not in await bed.logs("bouncer", container="c0"):
@@ -184,7 +184,7 @@ async def backup_job(bed: Bed) -> None:
             serviceAccountName="backup",
             automountServiceAccountToken=True,
         )
-        return await bed.until(name, lambda p: phase(p) in {"Succeeded", "Failed"}, 20)
+        return await bed.until(name, lambda p: phase(p) in {"Succeeded", "Failed"})
 
     done = await job("job")
     said = await bed.logs("job")

@@ -54,6 +54,7 @@ def test_pods_end() -> None:
         "forced_end",
         "shortened_end",
         "early_end",
+        "lost_node",
     )
 
 

@@ -77,19 +77,43 @@ def python_prefixes() -> tuple[Path, ...]:
     real = Path(os.path.realpath(sys.executable)).parents[1]
     package = Path(__file__).resolve().parents[2]
     wanted = {Path(sys.prefix), Path(sys.base_prefix), real, package}
+    for site in _own_packages():
+        wanted |= {site, *_scripts(site)}
     outside = sorted(path for path in wanted if not path.is_relative_to("/usr"))
     # A directory below another one is in view already.
     return tuple(p for p in outside if not any(p != q and p.is_relative_to(q) for q in outside))
 
 
-def _python_bin() -> str:
-    return str(Path(sys.executable).parent)
+def _own_packages() -> list[Path]:
+    """Return the package directories that the interpreter does not find by itself in a pod.
+
+    ``pip install --user`` puts packages below the home directory, which is another one there.
+    """
+    found = [
+        Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))
+    ]
+    known = (Path(sys.prefix), Path(sys.base_prefix), Path("/usr"))
+    return [path for path in found if not any(path.is_relative_to(p) for p in known)]
 
 
-def _python_env() -> dict[str, str]:
-    # A checkout that is not installed is importable only from its own directory.
+def _scripts(site: Path) -> list[Path]:
+    # HOME/.local/lib/python3.11/site-packages and HOME/.local/bin
+    found = site.parents[2] / "bin" if len(site.parents) > 2 else site
+    return [found] if (found / "patroni").exists() else []
+
+
+def _python_bins() -> tuple[str, ...]:
+    """Return where the harness's Python and its scripts (Patroni's) are."""
+    scripts = [str(path) for site in _own_packages() for path in _scripts(site)]
+    return (str(Path(sys.executable).parent), *scripts)
+
+
+def _python_env(*, checkout: bool = True) -> dict[str, str]:
+    """Return what lets Python find its packages; with ``checkout``, this one even if not installed."""
     package = Path(__file__).resolve().parents[2]
-    return {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = [*([package.parent] if checkout else []), *_own_packages()]
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    return env | ({"PYTHONPATH": os.pathsep.join(map(str, paths))} if paths else {})
 
 
 def _require(program: str, image: str, package: str) -> None:
@@ -106,8 +130,8 @@ def _postgres(name: str, tag: str) -> Image:
     return Image(
         name,
         POSTGRES,
-        (str(found), _python_bin(), *_STANDARD_PATH),
-        env={"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+        (str(found), *_python_bins(), *_STANDARD_PATH),
+        env=_python_env(checkout=False) | {"LANG": "C.UTF-8"},
         prefixes=python_prefixes(),
     )
 
@@ -115,12 +139,12 @@ def _postgres(name: str, tag: str) -> Image:
 def _pgbackrest(name: str, _tag: str) -> Image:
     _require("pgbackrest", name, "package pgbackrest")
     entry = Path(__file__).with_name("backup_entry.py")
-    script = f'#!/bin/sh\nexec "{sys.executable}" -I "{entry}" "$@"\n'
+    script = f'#!/bin/sh\nexec "{sys.executable}" -P "{entry}" "$@"\n'
     return Image(
         name,
         POSTGRES,
         _STANDARD_PATH,
-        env={"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=_python_env(checkout=False) | {"LANG": "C.UTF-8"},
         scripts={BACKUP_ENTRY: script},
         prefixes=python_prefixes(),
     )
@@ -135,7 +159,7 @@ def _operator(name: str, _tag: str) -> Image:
     return Image(
         name,
         PGBOUNCER,
-        (_python_bin(), *_STANDARD_PATH),
+        (*_python_bins(), *_STANDARD_PATH),
         env=_python_env(),
         prefixes=python_prefixes(),
         default_command=(sys.executable, "-m", "pytest_pgo_eks.local.operator"),
@@ -148,7 +172,7 @@ def _python(name: str, _tag: str) -> Image:
     return Image(
         name,
         ROOT,
-        (_python_bin(), *tools, *_STANDARD_PATH),
+        (*_python_bins(), *tools, *_STANDARD_PATH),
         env=_python_env() | {"LANG": "C.UTF-8"},
         prefixes=python_prefixes(),
         default_command=(sys.executable,),

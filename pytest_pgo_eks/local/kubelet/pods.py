@@ -75,9 +75,10 @@ class Pod:
         inits = spec.get("initContainers") or []
         first = Waiting("ContainerCreating")
         later = Waiting("PodInitializing") if inits else first
-        return [Record(c, init=True, state=later) for c in inits] + [
-            Record(c, state=later) for c in spec["containers"]
-        ]
+        apps = [Record(c, state=later) for c in spec["containers"]]
+        if spec.get("restartPolicy") != "Never":
+            _count_runs(apps, self.obj)
+        return [*(Record(c, init=True, state=later) for c in inits), *apps]
 
     @property
     def name(self) -> tuple[str, str]:
@@ -183,6 +184,8 @@ class Pod:
             await self._predecessor.gone.wait()
             self._predecessor = None
         self._facts = replace(self._facts, start_time=time.time())
+        if self._was_lost():
+            return
         self.changed()
         await self._prepare()
         inits = [runner for runner in self.runners if runner.record.init]
@@ -205,6 +208,18 @@ class Pod:
         finally:
             for task in sidecars:
                 task.cancel()
+
+    def _was_lost(self) -> bool:
+        """Fail a pod that ran here before its node was lost and must not run twice."""
+        if self.obj["spec"].get("restartPolicy") != "Never" or not _begun_before(self.obj):
+            return False
+        now = time.time()
+        for runner in self.runners:
+            said = "The container could not be located when its node came back"
+            lost = Terminated(137, "ContainerStatusUnknown", said, now, now, "")
+            runner.record.state = lost
+        self._facts = replace(self._facts, failed=True)
+        return True
 
     async def _until_started(self, runner: Runner) -> None:
         while not runner.record.started:
@@ -396,6 +411,22 @@ class Pod:
             return error.code in {404, 409}
         self._sent = status
         return True
+
+
+def _begun_before(pod: Obj) -> dict[str, int]:
+    """Return the restart counts of the containers that have run before this kubelet saw the pod."""
+    found = (pod.get("status") or {}).get("containerStatuses") or []
+    return {one["name"]: one["restartCount"] for one in found if one.get("containerID")}
+
+
+def _count_runs(records: list[Record], pod: Obj) -> None:
+    """Count on from what a lost node had reached, as after a machine's restart."""
+    before, now = _begun_before(pod), time.time()
+    for record in records:
+        if record.name in before:
+            record.restarts = before[record.name] + 1
+            # What containerd says of a container that it finds dead after a restart.
+            record.last = Terminated(255, "Unknown", "", now, now, "")
 
 
 async def _over(runner: Runner) -> None:
