@@ -59,7 +59,7 @@ class Bed:
     async def events(self, reason: str) -> list[str]:
         return [e["message"] for e in await self.every(EVENT) if e["reason"] == reason]
 
-    async def until(self, look: Look, *, within_s: float = 10.0) -> Any:
+    async def until(self, look: Look, *, within_s: float = 20.0) -> Any:
         """Wait until the look finds something true, and return it; the last find is in the error."""
         found: Any = None
         try:

@@ -73,10 +73,11 @@ def test_everything_comes_right_in_the_end(tmp_path: Path, seed: int) -> None:
             bed = Bed(client, tmp_path)
             try:
                 await bed.until(lambda: bed.get(SERVICE_ACCOUNT, "default"), within_s=30)
-                await _whole_life(bed)
+                ended: set[str] = set()
+                await _whole_life(bed, ended)
                 bad.calm = True
                 assert bad.lost > 20, "the weather was fine"
-                await _settled(bed)
+                await _settled(bed, ended)
             finally:
                 running.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -86,7 +87,7 @@ def test_everything_comes_right_in_the_end(tmp_path: Path, seed: int) -> None:
     asyncio.run(asyncio.wait_for(story(), 90))
 
 
-async def _whole_life(bed: Bed) -> None:
+async def _whole_life(bed: Bed, ended: set[str]) -> None:
     await bed.nodes()
     await bed.create(DEPLOYMENT, deployment(replicas=4))
     made = stateful_set("db", 3, volumeClaimTemplates=[claim_template()])
@@ -96,7 +97,7 @@ async def _whole_life(bed: Bed) -> None:
     await bed.create(SERVICE, {"metadata": {"name": "web"}, "spec": service})
 
     async def all_there() -> bool:
-        await _kubelet(bed)
+        await _kubelet(bed, ended)
         web = (await bed.get(DEPLOYMENT, "web") or {}).get("status") or {}
         db = (await bed.get(STATEFUL_SET, "db") or {}).get("status") or {}
         once = (await bed.get(JOB, "once") or {}).get("status") or {}
@@ -109,9 +110,9 @@ async def _whole_life(bed: Bed) -> None:
         await bed.client.delete(CLAIM, f"data-db-{ordinal}", "default")
 
 
-async def _settled(bed: Bed) -> None:
+async def _settled(bed: Bed, ended: set[str]) -> None:
     async def right() -> bool:
-        await _kubelet(bed)
+        await _kubelet(bed, ended)
         pods = [p for p in await bed.pods() if p["status"]["phase"] == "Running"]
         slices = await bed.every(ENDPOINT_SLICE, "kubernetes.io/service-name=web")
         addresses = {a for s in slices for e in s["endpoints"] for a in e["addresses"]}
@@ -128,21 +129,22 @@ async def _settled(bed: Bed) -> None:
     await bed.until(right, within_s=40)
     once = await bed.get(JOB, "once")
     assert once is not None
-    # A lost answer may have cost a pod too many, but each was counted, and counted once.
-    pods = await bed.every(POD, "job-name=once")
-    assert once["status"]["succeeded"] == sum(p["status"]["phase"] == "Succeeded" for p in pods)
-    for pod in pods:
+    # A lost answer may have cost a pod too many, but none was counted twice.
+    assert 3 <= once["status"]["succeeded"] <= len(ended)
+    for pod in await bed.every(POD, "job-name=once"):
         assert not pod["metadata"].get("finalizers")
 
 
-async def _kubelet(bed: Bed) -> None:
+async def _kubelet(bed: Bed, ended: set[str]) -> None:
     for pod in await bed.pods():
         name = pod["metadata"]["name"]
         if pod["metadata"].get("deletionTimestamp"):
             await bed.kubelet_removes(name)
         elif pod["spec"].get("nodeName") and pod["status"]["phase"] == "Pending":
-            if name.startswith("once"):
-                await bed.kubelet_ends(name)
-            else:
-                number = abs(hash(pod["metadata"]["uid"])) % 60000
-                await bed.kubelet_runs(name, ip=f"10.1.{number // 250}.{number % 250 + 1}")
+            with contextlib.suppress(ApiError):  # it may have been removed meanwhile
+                if name.startswith("once"):
+                    await bed.kubelet_ends(name)
+                    ended.add(pod["metadata"]["uid"])
+                else:
+                    number = abs(hash(pod["metadata"]["uid"])) % 60000
+                    await bed.kubelet_runs(name, ip=f"10.1.{number // 250}.{number % 250 + 1}")
