@@ -56,8 +56,8 @@ def render(
 
     :raises UsageProblem: one line that names the file, the field and what to do.
     """
-    own = settings.manifest is None
     path = settings.manifest or shipped.fixtures() / "postgres" / "cluster.yaml"
+    own = is_shipped(path)
     manifest = load(path)
     check(manifest, str(path), settings, needs_failover=needs_failover)
     manifest = copy.deepcopy(manifest)
@@ -74,6 +74,11 @@ def render(
         for claim in _claims(spec):
             claim.setdefault("storageClassName", storage_class)
     return manifest
+
+
+def is_shipped(path: Path) -> bool:
+    """Say whether a manifest is one of ours: they run on whatever PostgreSQL there is."""
+    return path.resolve().is_relative_to(shipped.fixtures().resolve())
 
 
 def load(path: Path) -> Manifest:
@@ -130,7 +135,8 @@ def check(
         raise UsageProblem(
             f"{where}: spec.postgresVersion is {version!r}; a whole number is needed"
         )
-    if settings.manifest is not None and settings.postgres_version not in (None, version):
+    own = settings.manifest is None or is_shipped(settings.manifest)
+    if not own and settings.postgres_version not in (None, version):
         raise UsageProblem(
             f"{where}: spec.postgresVersion is {version}, but --pgo-postgres-version asks for "
             f"{settings.postgres_version}; leave the option out"

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -22,7 +23,7 @@ from pytest_pgo_eks.session import ledger
 from pytest_pgo_eks.session.console import Console, Follower
 from pytest_pgo_eks.session.run import Run, forget_directory
 from pytest_pgo_eks.session.shared import is_usage
-from pytest_pgo_eks.session.subject import refuse_manifest
+from pytest_pgo_eks.session.subject import declared_version, refuse_manifest
 
 PROGRESS_FILE = "progress.log"
 
@@ -85,7 +86,9 @@ class Controller:
         run = self._run
         refuse_manifest(run.settings, items)
         if run.settings.reuse is None:
-            run.provider.preflight(run.settings)
+            # A version that a user's manifest declares has to be there before anything is made.
+            declared = declared_version(run.settings)
+            run.provider.preflight(replace(run.settings, postgres_version=declared))
         else:
             run.cluster()
 

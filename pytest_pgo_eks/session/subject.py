@@ -17,7 +17,7 @@ from pytest_pgo_eks.clusters.base import ClusterHandle
 from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.collector import all_tags
 from pytest_pgo_eks.gherkin.selection import uses_cluster
-from pytest_pgo_eks.pgo.manifest import render
+from pytest_pgo_eks.pgo.manifest import is_shipped, render
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.session.shared import Shared
 from pytest_pgo_eks.settings import Settings
@@ -38,6 +38,13 @@ def refuse_manifest(settings: Settings, items: Iterable[pytest.Item]) -> None:
     """
     needing = (tags.NEED_REPLICAS & all_tags(item) for item in items if uses_cluster(item))
     render(settings, needs_failover=any(needing))
+
+
+def declared_version(settings: Settings) -> int | None:
+    """Return the PostgreSQL that has to be there: asked for, or declared by a user's own manifest."""
+    if settings.manifest is None or is_shipped(settings.manifest):
+        return settings.postgres_version
+    return int(render(settings, needs_failover=False)["spec"]["postgresVersion"])
 
 
 class Subject:
