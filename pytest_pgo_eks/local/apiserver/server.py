@@ -25,6 +25,7 @@ from pytest_pgo_eks.local.apiserver.authentication import Authenticator, Identit
 from pytest_pgo_eks.local.apiserver.authorization import MASTERS, Attributes, Authorizer
 from pytest_pgo_eks.local.apiserver.call import Call
 from pytest_pgo_eks.local.apiserver.front import Front, Target, parse
+from pytest_pgo_eks.local.apiserver.listener import Listener
 from pytest_pgo_eks.local.apiserver.problems import Problem
 from pytest_pgo_eks.local.apiserver.proxy import KubeletProxy
 from pytest_pgo_eks.local.apiserver.reading import Form, Reading
@@ -34,7 +35,6 @@ from pytest_pgo_eks.local.apiserver.store import HISTORY, Store, Stored, encode
 from pytest_pgo_eks.local.apiserver.subresources import Subresources
 from pytest_pgo_eks.local.apiserver.times import since_s
 from pytest_pgo_eks.local.apiserver.wire import (
-    BODY_LIMIT,
     JSON,
     asked_for,
     deleted,
@@ -100,7 +100,7 @@ class ApiServer:
         self.cleanup = definitions.Cleanup(self.store, self.registry, self.removal, self.front)
         self._admin = Identity(admin.name, (*admin.groups, "system:authenticated"))
         self._events_s = events_s
-        self._runner: web.ServerRunner | None = None
+        self._listener = Listener(self._handle)
         self._sweeper: asyncio.Task[None] | None = None
         for obj in bootstrap.objects(self.allocators.first, endpoints):
             self.load(obj)
@@ -116,18 +116,7 @@ class ApiServer:
 
     async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext) -> None:
         """Serve on sockets that are already listening."""
-        server = web.Server(
-            self._handle,
-            request_factory=_request,
-            # A client that goes away ends its watch now, not at the next event.
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=3600.0,
-        )
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock, ssl_context=tls, backlog=512).start()
+        await self._listener.open(sockets, tls)
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
@@ -137,9 +126,7 @@ class ApiServer:
             self._sweeper = None
         self.store.close()
         await self.proxy.close()
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.close()
 
     async def _sweep(self) -> None:
         """Forget old events."""
@@ -339,13 +326,3 @@ class ApiServer:
             quoted = text.replace("\\", "\\\\").replace('"', '\\"')
             answer.headers.add("Warning", f'299 - "{quoted}"')
         return answer
-
-
-def _request(
-    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
-) -> web.BaseRequest:
-    """Make a request that may be as large as a CustomResourceDefinition (aiohttp: 1 MiB)."""
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(
-        message, payload, protocol, writer, task, loop, client_max_size=BODY_LIMIT
-    )
