@@ -42,7 +42,7 @@ TIMEOUTS: Mapping[str, Timeout] = _registry(
     Timeout("backup", "a backup Job runs to its end", 120, 900),
     Timeout("routing", "Services lead where roles say, after roles moved", 30, 90),
     Timeout("replication", "a replica streams and has caught up", 60, 300),
-    Timeout("configuration", "a changed setting has arrived on every instance", 60, 300),
+    Timeout("configuration", "a changed setting has arrived on every instance", 120, 300),
     Timeout("exec", "one short command in a container", 30, 60),
     Timeout("request", "one call to the Kubernetes API", 10, 30),
     Timeout("probe-installed", "the probe agent is copied into its pod and answers", 30, 180),
