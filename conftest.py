@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pytest_pgo_eks.clusters.base import ClusterHandle
     from pytest_pgo_eks.pgo import PostgresCluster
 
+# A hung test names itself instead of holding the whole run. Not in pyproject.toml: where only the
+# conformance suite runs pytest-timeout is not there, and an unknown option is an error.
+_HUNG_S = 300
+
 _FEATURES = Path(__file__).with_name("features")
 _SHARED = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[int]()
@@ -34,6 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
     name = f"pgo-standin-{os.getuid()}-{os.getpid()}-{secrets.token_hex(4)}"
     config.stash[_SHARED] = Path(given[0] if given else Path(tempfile.gettempdir()) / name)
     config.stash[_OWNER] = given[1] if given else os.getpid()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("timeout"):
+        return
+    for item in items:
+        # Scenarios have deadlines of their own, and may wait long for each other.
+        if item.path.suffix == ".py" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_HUNG_S))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -26,7 +26,8 @@ class Progress:
     """Prints phases through ``write``, which gets whole lines without a line end.
 
     ``live`` is a function that redraws one line in place, or None where the output is no terminal;
-    then a line is printed after :data:`QUIET_S` and every :data:`REPEAT_S` seconds.
+    then a line is printed after :data:`QUIET_S`, and then at
+    intervals of :data:`REPEAT_S` seconds that double.
     """
 
     def __init__(
@@ -89,6 +90,9 @@ class _Running:
         wait_s = QUIET_S
         while not self._ended.wait(wait_s):
             wait_s = step_s
+            if not self._live:
+                # Lines stay: what takes minutes need not fill the screen.
+                step_s *= 2
             (self._live or self._write)(self._line())
 
     def _line(self) -> str:

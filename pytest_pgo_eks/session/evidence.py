@@ -47,7 +47,8 @@ class Witness:
             except UsageProblem as problem:
                 self._run.refuse(problem)
 
-    @pytest.hookimpl(wrapper=True)
+    # First, so that no other plugin's clock (pytest-timeout) runs while a scenario waits its turn.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         if not uses_cluster(item):
             return (yield)
