@@ -100,15 +100,20 @@ class StateDir:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # A cluster that removes itself unlinks the file: such a lock protects nothing.
-                if os.stat(self.lock_file).st_ino == os.fstat(fd).st_ino:  # noqa: PTH116
+                if self.holds(fd):
                     return fd
             except BlockingIOError:
                 os.close(fd)
                 return None
-            except FileNotFoundError:
-                pass
             os.close(fd)
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def holds(self, lock: int) -> bool:
+        """Say whether a descriptor is still the lock of this directory."""
+        try:
+            return os.stat(self.lock_file).st_ino == os.fstat(lock).st_ino  # noqa: PTH116
+        except FileNotFoundError:
+            return False
 
     def life(self) -> Life:
         """Say whether the cluster lives, by its lock alone."""

@@ -32,6 +32,7 @@ _log = logging.getLogger("supervisor")
 
 _STOP_S = 10.0
 _FILES = 65536
+_LOOK_S = 2.0
 _MS_PRIVATE_REC = 0x40000 | 0x4000
 
 
@@ -152,7 +153,8 @@ def main(order: str) -> int:
         else:
             report.problem("".join(traceback.format_exception(error)).strip())
         return 1
-    if remove:
+    # The directory may be somebody else's by now.
+    if remove and state.holds(given.lock):
         forget(state)
         state.remove()
     return 0
@@ -192,9 +194,15 @@ async def _run(order: Order, state: StateDir, report: Report) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     orphaned = asyncio.Event()
-    if order.owner is not None:
+    if (owner := order.owner) is not None:
+
+        def owner_gone() -> None:
+            # It stays readable, and would call us again and again.
+            loop.remove_reader(owner)
+            orphaned.set()
+
         # A pidfd becomes readable when its process ends, across pid namespaces too.
-        loop.add_reader(order.owner, orphaned.set)
+        loop.add_reader(owner, owner_gone)
     # Opened on the host's loopback before we came here: the only thing of the host that we hold.
     door = socket.socket(fileno=order.door)
     door.setblocking(False)
@@ -206,6 +214,7 @@ async def _run(order: Order, state: StateDir, report: Report) -> bool:
         "stop": asyncio.create_task(stop.wait()),
         "orphaned": asyncio.create_task(orphaned.wait()),
         "broken": asyncio.create_task(cluster.broken.wait()),
+        "homeless": asyncio.create_task(_homeless(order.lock, state)),
     }
     abandoned = asyncio.create_task(report.launcher_gone())
     try:
@@ -222,13 +231,22 @@ async def _run(order: Order, state: StateDir, report: Report) -> bool:
             await asyncio.wait(ends.values(), return_when=asyncio.FIRST_COMPLETED)
         if ends["broken"].done():
             raise Broken(f"{type(cluster.cause).__name__}: {cluster.cause}") from cluster.cause
-        alone = ends["orphaned"].done() or (abandoned.done() and not abandoned.cancelled())
+        gone = ends["orphaned"].done() or ends["homeless"].done()
+        alone = gone or (abandoned.done() and not abandoned.cancelled())
         _log.info("stopping: %s", "nobody needs the cluster any more" if alone else "asked to")
         return alone and not stop.is_set()
     finally:
         for task in (starting, abandoned, *ends.values()):
             task.cancel()
         await _end(cluster, parts)
+
+
+async def _homeless(lock: int, state: StateDir) -> None:
+    """Return when somebody has removed our directory: no command could find us any more."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not state.holds(lock):
+            return
 
 
 async def _end(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:

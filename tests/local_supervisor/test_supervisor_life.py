@@ -241,6 +241,15 @@ def test_the_cluster_goes_with_its_owner(box: Box) -> None:
     assert _within(lambda: not list(box.root.iterdir()))
 
 
+def test_the_cluster_goes_with_its_directory(box: Box) -> None:
+    ready = box.up("standin_bare", "--state-dir", str(box.home / "place"))
+    (box.home / "place" / "volumes" / "closed").chmod(0o700)
+    shutil.rmtree(box.home / "place")
+    assert _within(lambda: not _inhabitants(ready["pid_namespace"]))
+    assert box.status() == {}
+    assert list(box.root.iterdir()) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_start_leaves_nothing(box: Box, how: signal.Signals) -> None:
     with box.start("standin_slow") as process:
