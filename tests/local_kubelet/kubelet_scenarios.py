@@ -377,3 +377,44 @@ async def lost_node(bed: Bed) -> None:
     assert phase(pod) == "Running"
     failed = await bed.until("job", lambda p: phase(p) == "Failed")
     assert container(failed)["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def no_leaks(bed: Bed) -> dict[str, int]:
+    """Pods, restarts and execs leave no descriptor, task, mount, or process behind."""
+
+    async def round_() -> None:
+        volumes = [{"name": "m", "emptyDir": {"medium": "Memory"}}]
+        mounts = [{"name": "m", "mountPath": "/m"}]
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+        for number in range(3):
+            name = f"leak-{number}"
+            one = script("exec sleep 1000", volumeMounts=mounts, readinessProbe=probe)
+            await bed.pod(name, one, shareProcessNamespace=number == 0, volumes=volumes)
+        for number in range(3):
+            name = f"leak-{number}"
+            await bed.until(name, lambda p: condition(p, "Ready") == "True")
+            await bed.shell(name, "echo x")
+            worker = bed.worker(name)
+            await bed.api.delete(POD, name, SPACE, grace_s=0)
+            await asyncio.wait_for(worker.gone.wait(), 10)
+
+    def count() -> dict[str, int]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return {
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "tasks": len(asyncio.all_tasks()),
+            "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+            "children": len(children),
+        }
+
+    await round_()
+    await asyncio.sleep(0.5)
+    before = count()
+    await round_()
+    await round_()
+    await asyncio.sleep(0.5)
+    after = count()
+    # Idle connections of the clients come and go.
+    assert abs(after.pop("descriptors") - before.pop("descriptors")) <= 4, (before, after)
+    assert after == before, (before, after)
+    return after

@@ -226,6 +226,19 @@ async def kubectl(bed: Bed) -> None:
     assert (bed.root / "copied").read_text() == "ctl\n", err
 
 
+async def kubectl_run(bed: Bed) -> None:
+    """``kubectl run -i --rm``: a pod that lives as long as its client talks to it."""
+    if shutil.which("kubectl") is None:
+        return
+    base = ("kubectl", "--kubeconfig", str(bed.kubeconfig()))
+    place = json.dumps({"spec": {"nodeName": "node-1"}})
+    words = ("run", "once", "--image=stand-in/python:3", "--restart=Never", "-i", "--rm", "-q")
+    what = ("--overrides", place, "--command", "--", "sh", "-c", "sleep 1; read -r x; echo got $x")
+    code, out, err = await program(bed, *base, *words, *what, stdin=b"typed\n")
+    assert (code, out) == (0, "got typed\n"), out + err
+    await bed.gone("once")
+
+
 async def strangers(bed: Bed) -> None:
     """Without the API server's token the kubelet answers nobody."""
     import ssl

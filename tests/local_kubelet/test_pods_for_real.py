@@ -100,6 +100,7 @@ def test_streams() -> None:
         "attachment",
         "python_client",
         "kubectl",
+        "kubectl_run",
         "strangers",
     )
 
@@ -107,3 +108,7 @@ def test_streams() -> None:
 @pytest.mark.skipif(not shutil.which("pgbouncer"), reason="needs pgbouncer")
 def test_programs() -> None:
     together("program_scenarios", "postgres", "pgbouncer", "backup_job")
+
+
+def test_nothing_is_left_behind() -> None:
+    together("kubelet_scenarios", "no_leaks")

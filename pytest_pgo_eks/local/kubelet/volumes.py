@@ -13,7 +13,7 @@ from pytest_pgo_eks.local.apiclient import ApiClient, ApiError
 from pytest_pgo_eks.local.kubelet import atomic
 from pytest_pgo_eks.local.kubelet.environment import expand
 from pytest_pgo_eks.local.kubelet.namespaces import mount_tmpfs, unmount
-from pytest_pgo_eks.local.kubelet.payload import RENDERED, Needs, NotYet, render
+from pytest_pgo_eks.local.kubelet.payload import RENDERED, Content, Needs, NotYet, render
 from pytest_pgo_eks.local.kubelet.references import Unresolvable, quantity
 from pytest_pgo_eks.local.kubelet.rootfs import Mount
 from pytest_pgo_eks.local.objects import CLAIM, PERSISTENT_VOLUME, Obj
@@ -61,6 +61,9 @@ class Volumes:
     _sources: dict[str, Path] = field(default_factory=dict)
     _read_only: set[str] = field(default_factory=set)
     _mounted: list[Path] = field(default_factory=list)
+    # What each volume shows, so that a change of a label (Patroni makes one every few seconds)
+    # does not read every file again.
+    _shown: dict[str, dict[str, Content]] = field(default_factory=dict)
 
     async def prepare(self, pod: Obj, needs: Needs) -> dict[str, str]:
         """Make every volume that can be made; return what is missing, by volume.
@@ -85,7 +88,10 @@ class Volumes:
             name = volume["name"]
             if name in self._sources and _rendered(volume):
                 try:
-                    atomic.write(self._sources[name], render(pod, volume, needs))
+                    files = render(pod, volume, needs)
+                    if files != self._shown.get(name):
+                        atomic.write(self._sources[name], files)
+                        self._shown[name] = files
                 except (NotYet, Unresolvable, OSError) as problem:
                     # Like the kubelet: the files stay as they were when their source goes away.
                     failed[name] = str(problem)
@@ -134,6 +140,7 @@ class Volumes:
             files = render(pod, volume, needs)
             _directory(path, 0o755)
             atomic.write(path, files)
+            self._shown[volume["name"]] = files
             self._read_only.add(volume["name"])
             return path
         if volume.get("emptyDir") is None:
