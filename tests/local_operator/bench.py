@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -265,3 +265,20 @@ async def bench(version: str = "6.0") -> AsyncIterator[Bench]:
 def programs(ran: Sequence[tuple[str, list[str]]]) -> list[str]:
     """Return the programs that were run, in order, with patronictl's verb."""
     return [" ".join(argv[:2]) if argv[0] == "patronictl" else argv[0] for _, argv in ran]
+
+
+def on_bench(body: Callable[[Bench], Awaitable[None]], version: str = "6.0") -> None:
+    async def main() -> None:
+        async with bench(version) as made:
+            await body(made)
+
+    asyncio.run(main())
+
+
+async def standing(at: Bench, **spec: Any) -> None:
+    """Bring a cluster to where its instances run and everything of the first passes is done."""
+    await at.create(**spec)
+    await at.reconcile()
+    await at.run_pods()
+    await at.reconcile()
+    at.ran.clear()

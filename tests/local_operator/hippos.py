@@ -9,6 +9,7 @@ import yaml
 
 from pytest_pgo_eks.local.objects import Obj
 from pytest_pgo_eks.local.operator import (
+    backup_jobs,
     certificates,
     instances,
     patroni,
@@ -64,7 +65,7 @@ def everything(hippo: Cluster, names: tuple[str, ...]) -> dict[tuple[str, str], 
         *services.backup_access(hippo),
         *services.repo_host_access(hippo),
         pgbackrest.repo_host_set(hippo, IMAGES),
-        pgbackrest.replica_create_job(hippo, IMAGES, "hippo-backup-zzzz"),
+        backup_jobs.replica_create_job(hippo, IMAGES, "hippo-backup-zzzz"),
     ]
     metadata = pgbackrest.repo_claim_metadata(hippo, hippo.repos[0])
     found.append(instances.volume_claim(metadata, hippo.repos[0]["volume"]["volumeClaimSpec"]))

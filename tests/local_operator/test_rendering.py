@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_pgo_eks.local.objects import Obj
-from pytest_pgo_eks.local.operator import pgbackrest, services, users
+from pytest_pgo_eks.local.operator import backup_jobs, services, users
 from pytest_pgo_eks.local.operator.desired import Images
 
 from . import facts
@@ -243,7 +243,7 @@ def test_schedules_become_cron_jobs() -> None:
     hippo.repos[0]["schedules"] = {"full": "0 1 * * 0", "incremental": "0 * * * *"}
     found = {
         obj["metadata"]["name"]: obj
-        for _, obj in pgbackrest.cron_jobs(hippo, IMAGES, suspended=True)
+        for _, obj in backup_jobs.cron_jobs(hippo, IMAGES, suspended=True)
     }
     assert sorted(found) == ["hippo-repo1-full", "hippo-repo1-incr"]
     incr = found["hippo-repo1-incr"]

@@ -18,7 +18,15 @@ from pytest_pgo_eks.local.objects import (
     annotations_of,
     labels_of,
 )
-from pytest_pgo_eks.local.operator import instances, names, pgbackrest, scripts, services, tls
+from pytest_pgo_eks.local.operator import (
+    backup_jobs,
+    instances,
+    names,
+    pgbackrest,
+    scripts,
+    services,
+    tls,
+)
 from pytest_pgo_eks.local.operator.context import Pass, owned
 from pytest_pgo_eks.local.operator.replicas import apply_claim
 from pytest_pgo_eks.local.operator.status import condition_is, remove_condition, set_condition
@@ -147,7 +155,7 @@ async def _schedules(work: Pass) -> None:
     wanted = []
     if cluster.replica_create_complete:
         suspended = cluster.shutdown or standby
-        wanted = pgbackrest.cron_jobs(cluster, work.images, suspended=suspended)
+        wanted = backup_jobs.cron_jobs(cluster, work.images, suspended=suspended)
     declared = {f"{obj['metadata']['name']}" for _, obj in wanted}
     for rendered in wanted:
         await work.apply(rendered)
@@ -201,7 +209,7 @@ async def _first_backup(work: Pass, *, ready: bool) -> None:
     if jobs or not may or cluster.shutdown or _replicas_are_being_built(work):
         return
     name = f"{cluster.name}-backup-{names.random_suffix()}"
-    await work.apply(pgbackrest.replica_create_job(cluster, work.images, name))
+    await work.apply(backup_jobs.replica_create_job(cluster, work.images, name))
 
 
 def _replicas_are_being_built(work: Pass) -> bool:
@@ -260,7 +268,7 @@ async def _manual_backup(work: Pass, *, ready: bool) -> None:
         return
     if ready and condition_is(cluster, REPLICA_CREATE, "True") and not cluster.shutdown:
         name = f"{cluster.name}-backup-{names.random_suffix()}"
-        await work.apply(pgbackrest.manual_job(cluster, work.images, name, repo, given))
+        await work.apply(backup_jobs.manual_job(cluster, work.images, name, repo, given))
 
 
 def finished(job: Obj, outcome: str) -> bool:

@@ -1,4 +1,4 @@
-"""pgBackRest: configuration files, the repository host, sidecars, backup Jobs and CronJobs."""
+"""pgBackRest: configuration files, the repository host, and the sidecars of every instance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
-    CRON_JOB,
-    JOB,
     STATEFUL_SET,
     Kind,
     Obj,
@@ -34,11 +32,10 @@ Rendered = tuple[Kind, Obj]
 STANZA = "db"
 # Of an empty list of cloud repositories: the only kind of option it covers.
 CONFIG_HASH = names.short_hash("")
-_CONF = "/etc/pgbackrest/conf.d"
+CONF = "/etc/pgbackrest/conf.d"
 _SERVER = "/etc/pgbackrest/server"
 _OWN = "~postgres-operator"
-_TLS = f"{_CONF}/{_OWN}"
-SCHEDULES = {"full": "full", "differential": "diff", "incremental": "incr"}
+_TLS = f"{CONF}/{_OWN}"
 
 
 def repo_host(cluster: Cluster) -> str:
@@ -159,11 +156,11 @@ def instance_volumes(cluster: Cluster, instance: str) -> list[Obj]:
     }
     return [
         projected("pgbackrest-server", [from_secret(f"{instance}-certs", server)]),
-        _configuration(cluster, "pgbackrest_instance.conf", optional=True),
+        configuration(cluster, "pgbackrest_instance.conf", optional=True),
     ]
 
 
-def _configuration(cluster: Cluster, file: str, *, optional: bool = False) -> Obj:
+def configuration(cluster: Cluster, file: str, *, optional: bool = False) -> Obj:
     files = {
         file: file,
         "config-hash": "config-hash",
@@ -197,7 +194,7 @@ def sidecars(
     image = images.pgbackrest(cluster)
     tmp = mount("tmp", "/tmp")  # noqa: S108 - PGO's own path
     server = mount("pgbackrest-server", _SERVER, read_only=True)
-    config = mount("pgbackrest-config", _CONF, read_only=True)
+    config = mount("pgbackrest-config", CONF, read_only=True)
     ping = {
         "exec": {"command": ["pgbackrest", "server-ping"]},
         "failureThreshold": 3,
@@ -218,7 +215,7 @@ def sidecars(
         container(
             "pgbackrest-config",
             image,
-            scripts.command(scripts.RELOAD_PGBACKREST, "pgbackrest-config", _SERVER, _CONF),
+            scripts.command(scripts.RELOAD_PGBACKREST, "pgbackrest-config", _SERVER, CONF),
             [server, *seen, config, tmp],
             cluster,
         ),
@@ -284,7 +281,7 @@ def repo_host_set(cluster: Cluster, images: Images, *, replicas: int = 1) -> Ren
                 }
                 for repo in cluster.repos
             ),
-            _configuration(cluster, "pgbackrest_repo.conf"),
+            configuration(cluster, "pgbackrest_repo.conf"),
             scratch(),
         ],
     }
@@ -307,132 +304,3 @@ def repo_host_set(cluster: Cluster, images: Images, *, replicas: int = 1) -> Ren
             },
         },
     }
-
-
-def _job_template(
-    cluster: Cluster, images: Images, options: str, own: Mapping[str, str], notes: Mapping[str, str]
-) -> Obj:
-    block = (cluster.pgbackrest or {}).get("metadata")
-    jobs = (cluster.pgbackrest or {}).get("jobs") or {}
-    labels = ",".join(f"{name}={value}" for name, value in selector(cluster).items())
-    values = {
-        "COMMAND": "backup",
-        "COMMAND_OPTS": options,
-        "COMPARE_HASH": "true",
-        "CONTAINER": "pgbackrest",
-        "NAMESPACE": cluster.namespace,
-        "SELECTOR": labels,
-    }
-    pod: Obj = {
-        "containers": [
-            container(
-                "pgbackrest",
-                images.pgbackrest(cluster),
-                ["/opt/crunchy/bin/pgbackrest"],
-                [mount("pgbackrest-config", _CONF, read_only=True)],
-                cluster,
-                env=[{"name": name, "value": value} for name, value in values.items()],
-                resources=jobs.get("resources"),
-            )
-        ],
-        "enableServiceLinks": False,
-        "restartPolicy": "Never",
-        "securityContext": security(cluster, None),
-        "serviceAccountName": f"{cluster.name}-pgbackrest",
-        "volumes": [_configuration(cluster, "pgbackrest_repo.conf")],
-    }
-    spec: Obj = {
-        "template": {
-            "metadata": {
-                "labels": cluster.labels(own, block, jobs.get("metadata")),
-                "annotations": cluster.notes(
-                    {names.DEFAULT_CONTAINER: "pgbackrest"} | dict(notes), block
-                ),
-            },
-            "spec": pod | scheduling(cluster, jobs),
-        }
-    }
-    if jobs.get("backoffLimit") is not None:
-        spec["backoffLimit"] = jobs["backoffLimit"]
-    if jobs.get("ttlSecondsAfterFinished") is not None:
-        spec["ttlSecondsAfterFinished"] = jobs["ttlSecondsAfterFinished"]
-    return spec
-
-
-def _options(repo: Obj, *more: str) -> str:
-    number = repo["name"].removeprefix("repo")
-    return " ".join([f"--stanza={STANZA}", f"--repo={number}", *more])
-
-
-def replica_create_job(cluster: Cluster, images: Images, name: str) -> Rendered:
-    """Return the Job that takes the first full backup, from which replicas can be built."""
-    own = _job_labels("replica-create", cluster.repos[0])
-    notes = {names.BACKREST_CONFIG: "pgbackrest", names.BACKREST_HASH: CONFIG_HASH}
-    return _job(cluster, images, name, _options(cluster.repos[0]), own=own, notes=notes)
-
-
-def manual_job(cluster: Cluster, images: Images, name: str, repo: Obj, given: Obj) -> Rendered:
-    """Return the Job of a backup the user asked for by annotation."""
-    own = _job_labels("manual", repo)
-    notes = {names.BACKREST_BACKUP: cluster.annotations[names.BACKREST_BACKUP]}
-    options = _options(repo, *(given.get("options") or []))
-    return _job(cluster, images, name, options, own=own, notes=notes)
-
-
-def _job_labels(kind: str, repo: Obj) -> dict[str, str]:
-    return {
-        names.BACKREST: "",
-        names.BACKREST_BACKUP: kind,
-        names.BACKREST_REPO: repo["name"],
-    }
-
-
-def _job(
-    cluster: Cluster,
-    images: Images,
-    name: str,
-    options: str,
-    *,
-    own: Mapping[str, str],
-    notes: Mapping[str, str],
-) -> Rendered:
-    block = (cluster.pgbackrest or {}).get("metadata")
-    note = {names.DEFAULT_CONTAINER: "pgbackrest"} | dict(notes)
-    return JOB, {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": cluster.metadata(name, own, block, annotations=note),
-        "spec": _job_template(cluster, images, options, own, notes),
-    }
-
-
-def cron_jobs(cluster: Cluster, images: Images, *, suspended: bool) -> list[Rendered]:
-    """Return one CronJob per schedule of each repository."""
-    found: list[Rendered] = []
-    for repo in cluster.repos:
-        for field, kind in SCHEDULES.items():
-            schedule = (repo.get("schedules") or {}).get(field)
-            if not schedule:
-                continue
-            own = _job_labels("scheduled", repo) | {names.BACKREST_CRONJOB: kind}
-            template = _job_template(cluster, images, _options(repo, f"--type={kind}"), own, {})
-            block = (cluster.pgbackrest or {}).get("metadata")
-            name = f"{cluster.name}-{repo['name']}-{kind}"
-            labels = cluster.labels(own, block)
-            found.append(
-                (
-                    CRON_JOB,
-                    {
-                        "apiVersion": "batch/v1",
-                        "kind": "CronJob",
-                        "metadata": cluster.metadata(name, own, block),
-                        "spec": {
-                            "concurrencyPolicy": "Forbid",
-                            "jobTemplate": {"metadata": {"labels": labels}, "spec": template},
-                            "schedule": schedule,
-                            "suspend": suspended,
-                        },
-                    },
-                )
-            )
-    return found
