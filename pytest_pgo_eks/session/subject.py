@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pgo_eks.clusters.base import ClusterHandle
+from pytest_pgo_eks.errors import PgoEksError
 from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.collector import all_tags
 from pytest_pgo_eks.gherkin.selection import uses_cluster
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Pulling images and making nodes may take this much longer than starting processes.
 _REAL_GRACE = 6.0
+_SICK_S = 15.0
 
 
 def refuse_manifest(settings: Settings, items: Iterable[pytest.Item]) -> None:
@@ -112,7 +114,18 @@ class Subject:
         if not isinstance(postgres, PostgresCluster):
             return None
         known = before if isinstance(before, Identity) else None
-        return prove_healthy(postgres, known, within_s=Timeouts.of(settings)["healthy-again"])
+        within_s = Timeouts.of(settings)["healthy-again"]
+        # A cluster that did not recover in its full time once is given it once: every further
+        # scenario would wait as long to learn the same.
+        if (self._shared.found("health") or {}).get("sick"):
+            within_s = min(within_s, _SICK_S)
+        try:
+            identity = prove_healthy(postgres, known, within_s=within_s)
+        except PgoEksError:
+            self._shared.note("health", {"sick": True})
+            raise
+        self._shared.note("health", {"sick": False})
+        return identity
 
     @pytest.hookimpl(trylast=True)
     def pytest_pgo_diagnostics(
