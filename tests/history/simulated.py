@@ -351,7 +351,7 @@ def plant_old_read(model: Model, chance: random.Random) -> None:
 
 PLANTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
     "lost": (plant_lost, ("no-acknowledged-write-lost", "loss-is-a-suffix")),
-    "duplicate": (plant_duplicate, ("no-write-twice",)),
+    "row twice": (plant_duplicate, ("no-write-twice",)),
     "nowhere": (plant_from_nowhere, ("no-write-from-nowhere",)),
     "failed present": (plant_failed_present, ("no-failed-write-present",)),
     "other value": (plant_other_value, ("value-as-acknowledged",)),
