@@ -203,3 +203,43 @@ def test_claims_follow_the_retention_policy(tell: Tell) -> None:
         await bed.until(gone)
 
     tell(story)
+
+
+def test_a_set_made_again_takes_over_what_its_predecessor_left(tell: Tell) -> None:
+    async def story(bed: Bed) -> None:
+        await bed.nodes()
+        await bed.create(STATEFUL_SET, stateful_set("db"))
+        pod_before = await bed.bound("db-0")
+        await bed.kubelet_runs("db-0")
+        await bed.client.delete(STATEFUL_SET, "db", "default", propagation="Orphan")
+
+        async def orphaned() -> bool:
+            found = [*await bed.every(POD), *await bed.every(CONTROLLER_REVISION)]
+            return len(found) == 2 and not any(o["metadata"].get("ownerReferences") for o in found)
+
+        await bed.until(orphaned)
+        successor = await bed.create(STATEFUL_SET, stateful_set("db"))
+
+        async def adopted() -> bool:
+            found = [*await bed.every(POD), *await bed.every(CONTROLLER_REVISION)]
+            owners = {o["uid"] for x in found for o in x["metadata"].get("ownerReferences") or []}
+            return len(found) == 2 and owners == {successor["metadata"]["uid"]}
+
+        await bed.until(adopted)
+        pod_after = await bed.get(POD, "db-0")
+        assert pod_after is not None
+        assert pod_after["metadata"]["uid"] == pod_before["metadata"]["uid"]
+        template = {"template": {"metadata": {"annotations": {"v": "2"}}}}
+        await bed.patch(STATEFUL_SET, "db", {"spec": template})
+
+        async def updating() -> bool:
+            status = ((await bed.get(STATEFUL_SET, "db")) or {}).get("status") or {}
+            before = pod_before["metadata"]["labels"]["controller-revision-hash"]
+            return (
+                status.get("currentRevision") == before != status.get("updateRevision")
+                and max(r["revision"] for r in await bed.every(CONTROLLER_REVISION)) == 2
+            )
+
+        await bed.until(updating)
+
+    tell(story)

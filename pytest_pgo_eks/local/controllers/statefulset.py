@@ -85,7 +85,7 @@ class StatefulSets:
             owner,
             also=lambda pod: ordinal_of(pod["metadata"]["name"], name) is not None,
         )
-        revisions = self._revisions.controlled_by(owner["metadata"]["uid"])
+        revisions = await owned(self._context, CONTROLLER_REVISION, owner)
         status = owner.get("status") or {}
         update, collisions = await self._update_revision(owner, revisions)
         current = status.get("currentRevision") or update
