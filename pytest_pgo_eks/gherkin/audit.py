@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_bdd import parsers
 from pytest_bdd.compat import get_fixture_names, getfixturedefs
 from pytest_bdd.parser import Feature, ScenarioTemplate, Step
 from pytest_bdd.steps import StepFunctionContext, step_function_context_registry
@@ -29,6 +30,13 @@ class Sentence:
     kind: str
     text: str
     context: StepFunctionContext
+
+    @property
+    def shown(self) -> str:
+        """The sentence for people: of a regular expression only the names and choices are left."""
+        if isinstance(self.context.parser, parsers.re):
+            return readable(self.text)
+        return self.text
 
     @property
     def function(self) -> Any:
@@ -110,7 +118,7 @@ class StepAudit:
         if not matching:
             return f"no step definition for {shown!r}{self._suggestions(step)}"
         if len(matching) > 1:
-            places = ", ".join(sorted(f"{s.text!r} in {s.where()}" for s in matching))
+            places = ", ".join(sorted(f"{s.shown!r} in {s.where()}" for s in matching))
             return f"{len(matching)} step definitions match {shown!r}: {places}"
         if matching[0].is_async():
             return (
@@ -143,7 +151,7 @@ class StepAudit:
         if other:
             kinds = " and ".join(sorted(kind.capitalize() for kind in other))
             return f"; the sentence exists, but as {kinds}, not as {step.type.capitalize()}"
-        own = [s.text for s in self._known if s.kind in {step.type, "*"} and s.text != "trace"]
+        own = [s.shown for s in self._known if s.kind in {step.type, "*"} and s.text != "trace"]
         plain = {_without_values(text): text for text in own}
         close = difflib.get_close_matches(_without_values(step.name), plain, n=3, cutoff=0.5)
         if not close:
@@ -151,9 +159,40 @@ class StepAudit:
         return "; nearest are: " + "; ".join(repr(plain[text]) for text in close)
 
 
+def readable(pattern: str) -> str:
+    """Return a step's regular expression as a sentence.
+
+    >>> readable(r"the (?P<which>ha|primary) Service has (?P<count>\\d+) endpoints?")
+    'the {which: ha|primary} Service has {count} endpoints?'
+    """
+    text, rest = "", pattern
+    while match := re.search(r"\(\?(?:P<(\w+)>|:)", rest):
+        end = _closing(rest, match.end())
+        inner, name = rest[match.end() : end], match[1]
+        choices = bool(re.fullmatch(r"[\w' -]+(?:\|[\w' -]+)*", inner))
+        if name is None:
+            shown = f"({readable(inner)})"
+        else:
+            shown = f"{{{name}: {inner}}}" if choices else f"{{{name}}}"
+        text += rest[: match.start()] + shown
+        rest = rest[end + 1 :]
+    return text + rest
+
+
+def _closing(text: str, begin: int) -> int:
+    """Return where the group that was opened before ``begin`` closes."""
+    depth = 1
+    for index in range(begin, len(text)):
+        if text[index - 1] != "\\":
+            depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return index
+    return len(text)
+
+
 def _without_values(text: str) -> str:
     """Return ``text`` with parameters and numbers levelled, so that only the words compare."""
-    return re.sub(r"\{[^}]*\}|\(\?P<[^)]*\)|\d+(\.\d+)?", "N", text).lower()
+    return re.sub(r"\{[^}]*\}|\d+(\.\d+)?", "N", text).lower()
 
 
 def _rendered(template: ScenarioTemplate) -> Iterator[Step]:

@@ -71,7 +71,7 @@ def lines(known: list[Sentence]) -> list[str]:
         if groups[kind]:
             text += ["", f"{_TITLES[kind]}"]
         for sentence in sorted(groups[kind], key=lambda s: s.text):
-            text.append(f"  {sentence.text}")
+            text.append(f"  {sentence.shown}")
             meaning = inspect.getdoc(sentence.function) or ""
             text += [f"      {line}" if line else "" for line in meaning.splitlines()]
             text.append(f"      ({sentence.where()})")

@@ -35,6 +35,16 @@ class Witness:
             self._left_out |= {item.nodeid for item in items}
             self._run.shared.note("deselected", {"ids": sorted(self._left_out)})
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """With several workers, let those who can share the cluster go first.
+
+        Mixed, each disruptive scenario would have every other worker wait twice: for its end, and
+        before its begin, as it waits for those that are reading.
+        """
+        if self._worker:
+            items.sort(key=lambda item: uses_cluster(item) and _disruptive(item))
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """In a worker of xdist, refuse a manifest that its scenarios cannot work with.
 

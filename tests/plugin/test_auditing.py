@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_pgo_eks.gherkin.audit import readable
+
 from .castles import TWO, Project
 
 
@@ -248,3 +250,18 @@ def test_a_tag_that_the_project_registered_is_known(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\nmarkers =\n    mine(reason): ours\n")
     project.write("features/a.feature", "@mine\nFeature: A\n  Scenario: One\n    Given nothing\n")
     project.run("--cluster=fake", "features", "-m", "mine").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        (r"(?P<count>\d+) instances", "{count} instances"),
+        (r"the (?P<which>ha|primary) Service", "the {which: ha|primary} Service"),
+        (r"runs (?:on|in) a (?P<place>node|zone)", "runs (on|in) a {place: node|zone}"),
+        (r"within (?P<budget>(?:(?:a|\d+) (?:second|lease)s?)+)", "within {budget}"),
+        (r"a plain one", "a plain one"),
+        (r"a \(literal (?P<x>.+)", r"a \(literal {x}"),
+    ],
+)
+def test_a_regular_expression_is_shown_as_a_sentence(pattern: str, sentence: str) -> None:
+    assert readable(pattern) == sentence
