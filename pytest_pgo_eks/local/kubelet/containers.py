@@ -20,6 +20,7 @@ from pytest_pgo_eks.local.kubelet.processes import (
     Pump,
     kill_container,
     read_all,
+    settle,
     spawn,
 )
 
@@ -161,7 +162,14 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
         log.close()
         raise
     mounts = _open_mounts(found)
-    os.close(pipes.go)
+    try:
+        await _let_go(pipes.go)
+    except BaseException:
+        if mounts is not None:
+            await kill_container(os.fstat(mounts).st_ino)
+            os.close(mounts)
+        log.close()
+        raise
     if mounts is None:
         await process.ended
         await _drain(pumps)
@@ -185,6 +193,25 @@ async def start(home: Home, plan: ContainerPlan) -> Container:
         _collect(container, pumps), name=f"container {plan.log.parent.name}"
     )
     return container
+
+
+async def _let_go(go: int) -> None:
+    """Let the container's program begin; return when it does.
+
+    Bubblewrap reads from this pipe, and closes its end, as the last thing before it becomes the
+    program. Whoever joined the container earlier would find the host's files and our own user.
+    """
+    loop = asyncio.get_running_loop()
+    closed: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(go, settle, closed)
+    try:
+        with contextlib.suppress(BrokenPipeError, TimeoutError):
+            os.write(go, b"x")
+            async with asyncio.timeout(_SETUP_S):
+                await closed
+    finally:
+        loop.remove_reader(go)
+        os.close(go)
 
 
 async def _smother(arrival: asyncio.Future[dict[str, int]]) -> None:
