@@ -10,6 +10,7 @@ import pytest
 
 from pytest_pgo_eks.local.objects import Obj
 from pytest_pgo_eks.local.operator.crd import definition
+from pytest_pgo_eks.local.operator.limits import not_played
 from pytest_pgo_eks.local.operator.manifests import manifests
 from pytest_pgo_eks.local.operator.releases import release
 
@@ -137,3 +138,19 @@ def test_5_8_has_no_lease() -> None:
 def test_an_unknown_release_is_refused() -> None:
     with pytest.raises(ValueError, match=r"known: 5\.8, 6\.0"):
         manifests("4.7")
+
+
+def test_what_is_not_played_is_found_wherever_it_is() -> None:
+    spec = {
+        "dataSource": {"volumes": {}},
+        "monitoring": {},
+        "backups": {
+            "pgbackrest": {"repos": [{"name": "repo1"}, {"name": "repo2", "s3": {"x": 1}}]}
+        },
+        "instances": [{"volumes": {"temp": {}}}],
+    }
+    assert not_played(spec) == [
+        "spec.backups.pgbackrest.repos[1].s3",
+        "spec.dataSource",
+        "spec.instances[0].volumes",
+    ]

@@ -251,3 +251,38 @@ def test_two_clusters_share_the_namespaces_authority() -> None:
         assert owners == {"hippo", "rhino"}
 
     on_bench(body)
+
+
+def test_what_the_stand_in_does_not_play_is_said_once_per_change() -> None:
+    async def body(at: Bench) -> None:
+        await at.create(
+            monitoring={"pgmonitor": {"exporter": {}}}, config={"parameters": {"port": 1}}
+        )
+        await at.reconcile()
+        await at.reconcile()
+        found = await at.events()
+        assert (
+            found.count(("NotPlayed", "the stand-in operator does not play spec.monitoring")) == 1
+        )
+        assert ("InvalidParameter", "not configurable: port") in found
+        from pytest_pgo_eks.local.objects import EVENT
+
+        assert {e["count"] for e in (await at.admin.list(EVENT, NS)).items} == {1}
+
+    on_bench(body)
+
+
+def test_a_users_own_sql_runs_once() -> None:
+    async def body(at: Bench) -> None:
+        await standing(at)
+        await at.patch({"spec": {"databaseInitSQL": {"name": "mine", "key": "init.sql"}}})
+        assert await at.reconcile() is not None
+        assert at.ran == []
+        mine = {"metadata": {"name": "mine"}, "data": {"init.sql": "SELECT 1"}}
+        await at.admin.create(CONFIG_MAP, mine, NS)
+        await at.reconcile()
+        await at.reconcile()
+        assert programs(at.ran) == ["psql"]
+        assert at.status["databaseInitSQL"] == "mine"
+
+    on_bench(body)

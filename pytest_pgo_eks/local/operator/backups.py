@@ -59,7 +59,7 @@ async def reconcile_backups(work: Pass) -> None:
     for rendered in services.backup_access(cluster):
         await work.apply(rendered)
     if not cluster.repos:
-        await work.warn("InvalidBackupRepo", "the stand-in has repositories on volumes only")
+        await work.warn_once("InvalidBackupRepo", "the stand-in has repositories on volumes only")
         return
     ready = await _repo_host(work)
     await _repos(work)

@@ -85,6 +85,9 @@ class Pass:
     async def warn(self, reason: str, message: str) -> None:
         await self.tools.recorder.warn(self.cluster, reason, message)
 
+    async def warn_once(self, reason: str, message: str) -> None:
+        await self.tools.recorder.warn_once(self.cluster, reason, message)
+
     async def note(self, reason: str, message: str) -> None:
         await self.tools.recorder.record(self.cluster, reason, message)
 

@@ -1,7 +1,8 @@
 """The CustomResourceDefinition of PostgresCluster: the fields the stand-in reads, and their rules.
 
 Written from the field list in PGO's documentation. What Kubernetes itself defines (affinity,
-resources, projections) is passed through unchecked here and checked where the pod is created.
+resources, projections) is passed through unchecked here and checked where the pod is created; so is
+what PGO plays and the stand-in does not (`limits` reports it).
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ def _spec(version: str) -> Obj:
             "supplementalGroups": _list(_number(format="int64", minimum=1, maximum=2147483647)),
             "customTLSSecret": _open(),
             "customReplicationTLSSecret": _open(),
+            "databaseInitSQL": _object({"name": _text(), "key": _text()}, required=["name", "key"]),
+            **{name: _open() for name in ("dataSource", "monitoring", "instrumentation")},
+            **({"userInterface": _open()} if version == "v1beta1" else {}),
         },
         required=["instances", "postgresVersion"],
     )
@@ -130,6 +134,7 @@ def _instances(version: str) -> Obj:
             "walVolumeClaimSpec": _claim(),
             "sidecars": _open(),
             "volumes": _open(),
+            "tablespaceVolumes": _list(_open()),
             **_scheduling(),
         },
         required=["dataVolumeClaimSpec"],
@@ -187,6 +192,7 @@ def _backups() -> Obj:
             "schedules": _object(
                 {"full": schedule, "differential": schedule, "incremental": schedule}
             ),
+            **{name: _open() for name in ("s3", "gcs", "azure")},
         },
         required=["name"],
     )
@@ -212,13 +218,14 @@ def _backups() -> Obj:
                 }
             ),
             "sidecars": _open(),
+            **{name: _open() for name in ("restore", "log")},
             "manual": _object(
                 {"repoName": restore_name, "options": _list(_text())}, required=["repoName"]
             ),
         },
         required=["repos"],
     )
-    return _object({"pgbackrest": pgbackrest})
+    return _object({"pgbackrest": pgbackrest, "snapshots": _open()})
 
 
 def _users() -> Obj:

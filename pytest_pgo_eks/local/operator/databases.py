@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_pgo_eks.local.objects import SECRET
+from pytest_pgo_eks.local.objects import CONFIG_MAP, SECRET
 from pytest_pgo_eks.local.operator import names, users
 from pytest_pgo_eks.local.operator.context import Pass
 from pytest_pgo_eks.local.operator.control import CommandFailed
@@ -66,3 +66,23 @@ async def reconcile_users(work: Pass) -> None:
     for database, text in schemas:
         await work.control.sql_in(instance, database, _LOCAL + text)
     cluster.status["usersRevision"] = revision
+
+
+async def run_init_sql(work: Pass) -> None:
+    """Run the user's own SQL once, as superuser; the status remembers from which ConfigMap."""
+    cluster = work.cluster
+    given = cluster.spec.get("databaseInitSQL")
+    if not given:
+        cluster.status.pop("databaseInitSQL", None)
+        return
+    instance = work.observed.writable
+    if instance is None or cluster.status.get("databaseInitSQL"):
+        return
+    source = await work.tools.client.find(CONFIG_MAP, given["name"], cluster.namespace)
+    text = ((source or {}).get("data") or {}).get(given["key"])
+    if text is None:
+        # It is the user's object: no watch tells when it is there.
+        work.look_again(5.0)
+        return
+    await work.control.sql(instance, text)
+    cluster.status["databaseInitSQL"] = given["name"]

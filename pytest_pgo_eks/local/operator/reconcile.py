@@ -14,8 +14,13 @@ from pytest_pgo_eks.local.objects import (
 from pytest_pgo_eks.local.operator import names, patroni, services, tls
 from pytest_pgo_eks.local.operator.backups import prepare, reconcile_backups, removal_is_blocked
 from pytest_pgo_eks.local.operator.context import Blocked, Pass, Tools
-from pytest_pgo_eks.local.operator.databases import reconcile_databases, reconcile_users
+from pytest_pgo_eks.local.operator.databases import (
+    reconcile_databases,
+    reconcile_users,
+    run_init_sql,
+)
 from pytest_pgo_eks.local.operator.desired import Cluster
+from pytest_pgo_eks.local.operator.limits import not_played
 from pytest_pgo_eks.local.operator.parameters import REFUSED
 from pytest_pgo_eks.local.operator.proxy import reconcile_proxy
 from pytest_pgo_eks.local.operator.replicas import (
@@ -74,7 +79,9 @@ async def _is_valid(work: Pass) -> bool:
     cluster = work.cluster
     missing = work.images.missing(cluster)
     if missing and not cluster.shutdown:
-        await work.warn("MissingRequiredImage", f"Missing required images: {', '.join(missing)}")
+        await work.warn_once(
+            "MissingRequiredImage", f"Missing required images: {', '.join(missing)}"
+        )
         return False
     for name in services.misconfigured(cluster):
         await work.warn(
@@ -85,7 +92,9 @@ async def _is_valid(work: Pass) -> bool:
     given = (cluster.spec.get("config") or {}).get("parameters") or {}
     refused = sorted(set(map(str.lower, given)) & set(REFUSED))
     if refused:
-        await work.warn("InvalidParameter", f"not configurable: {', '.join(refused)}")
+        await work.warn_once("InvalidParameter", f"not configurable: {', '.join(refused)}")
+    for field in not_played(cluster.spec):
+        await work.warn_once("NotPlayed", f"the stand-in operator does not play {field}")
     standby = cluster.spec.get("standby") or {}
     if standby.get("enabled") and not (standby.get("host") or standby.get("repoName")):
         await work.warn(
@@ -126,6 +135,7 @@ async def _steps(work: Pass) -> bool:
     await reconcile_backups(work)
     note_resizing(work)
     await reconcile_proxy(work)
+    await run_init_sql(work)
     await _pending_restarts(work)
     return True
 

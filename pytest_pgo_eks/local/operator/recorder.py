@@ -17,9 +17,17 @@ class Recorder:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
         self._known: dict[tuple[str, str, str], tuple[str, int]] = {}
+        self._said: set[tuple[str, int, str, str]] = set()
 
     async def warn(self, cluster: Cluster, reason: str, message: str) -> None:
         await self.record(cluster, reason, message, kind="Warning")
+
+    async def warn_once(self, cluster: Cluster, reason: str, message: str) -> None:
+        """Warn about what is wrong with a spec: once until it is changed."""
+        key = (cluster.uid, cluster.generation, reason, message)
+        if key not in self._said:
+            self._said.add(key)
+            await self.warn(cluster, reason, message)
 
     async def record(
         self, cluster: Cluster, reason: str, message: str, *, kind: str = "Normal"
