@@ -109,7 +109,8 @@ def outages(
 
     ``session`` SCOUT sees what a new session meets, PACED what a client with a session and a
     reconnect meets, PINNED what a session from before the fault meets (one client at a time:
-    ``client``). ``min_s``: shorter silences are ignored.
+    ``client``). ``min_s``: shorter silences are ignored; so is a silence in which nothing failed
+    and nothing was held up: on a busy machine the clients themselves may have been late.
 
     :raises BrokenHistory: nobody of that kind ran on the path.
     """
@@ -136,7 +137,8 @@ def outages(
     )
     gaps = _gaps(seen, int(min_s * 1e9))
     calm = _calm(seen, gaps)
-    return [_bounded(seen, gap, calm) for gap in gaps]
+    found = [_bounded(seen, gap, calm) for gap in gaps]
+    return [one for one in found if one.lower_s > 0 or one.failures or not one.over]
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None], calm: Mask) ->
     failures = np.flatnonzero(inside & ~acknowledged)
     if len(witnesses):
         begun_by = int(np.minimum(done[witnesses], invoke[witnesses] + healthy).min())
-        lasted_to = int(invoke[witnesses].max())
+        lasted_to = int(_felt_until(seen, witnesses, held, healthy).max())
     else:
         begun_by, lasted_to = latest, earliest  # nothing but silence: it proves no length
     if seen.gone_at is not None and first is None:
@@ -223,7 +225,7 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None], calm: Mask) ->
         session=SESSIONS[seen.session],
         reads=seen.reads,
         began=(earliest, min(begun_by, latest)),
-        ended=(max(lasted_to, earliest), latest),
+        ended=(min(max(lasted_to, earliest), latest), latest),
         last_ack=None if last is None else int(index[last]),
         first_failure=int(index[ordered[0]]) if len(ordered) else None,
         last_failure=int(index[ordered[-1]]) if len(ordered) else None,
@@ -231,6 +233,23 @@ def _bounded(seen: _Attempts, gap: tuple[int | None, int | None], calm: Mask) ->
         failures=len(ordered),
         estimate=((begin_from + begin_to) // 2, (end_from + end_to) // 2),
     )
+
+
+def _felt_until(seen: _Attempts, witnesses: Column, held: Mask, healthy: int) -> Column:
+    """Return until when each witness proves that its kind of session was out.
+
+    A new session only proves it for the moment it began: what became of it later may be its own
+    bad luck (a lost SYN is sent again after a second). A session that is kept *is* the subject:
+    until it is answered, less the time that an answer takes, it was out.
+    """
+    until = seen.invoke[witnesses].copy()
+    if seen.session == SCOUT:
+        return until
+    answered = held[witnesses]
+    if seen.session == PINNED:
+        answered |= seen.done[witnesses] - seen.invoke[witnesses] > 2 * healthy
+    until[answered] = (seen.done[witnesses] - healthy)[answered]
+    return until
 
 
 def _calm(seen: _Attempts, gaps: list[tuple[int | None, int | None]]) -> Mask:
