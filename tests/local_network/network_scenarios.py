@@ -235,7 +235,13 @@ async def partitions(bed: Bed) -> dict[str, Any]:
     await look("node back", ("two", one.ip), ("one", two.ip), ("two", VIP))
 
     fault = await bed.faults.inject(
-        {"kind": "partition-node", "node": "node-1", "peers": [{"node": "node-2"}]}
+        {
+            "kind": "partition-node",
+            "node": "node-1",
+            # Overlapping on purpose.
+            "peers": [{"node": "node-2"}, {"namespace": "default", "pod": "two"}],
+            "spare": [{"zone": "zone-c"}, {"node": "node-3"}],
+        }
     )
     await look("only from node-2", ("two", one.ip, "dark"), ("three", one.ip), ("two", VIP, "dark"))
     await bed.faults.undo(fault["id"])

@@ -122,7 +122,14 @@ def test_peers_by_namespace_block_and_named_port() -> None:
             "ingress": [
                 {"from": [{"namespaceSelector": {"matchLabels": {"team": "x"}}}]},
                 {
-                    "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.244.2.0/24"]}}],
+                    "from": [
+                        {
+                            "ipBlock": {
+                                "cidr": "10.0.0.0/8",
+                                "except": ["10.244.2.0/24", "10.244.2.7/32"],
+                            }
+                        }
+                    ],
                     "ports": [{"port": "web"}, {"port": 1, "endPort": 9, "protocol": "UDP"}],
                 },
                 {"from": [{"podSelector": {"matchLabels": {"role": "nobody"}}}]},
@@ -157,6 +164,31 @@ def test_a_named_port_of_egress_is_each_targets_own() -> None:
         "ip daddr 10.244.1.2 tcp dport 8080 return",
         "ip daddr 10.244.2.2 tcp dport 80 return",
     ]
+
+
+def test_what_is_no_ipv4_never_gets_into_a_rule() -> None:
+    chains = _rules(
+        {
+            "podSelector": {"matchLabels": {"role": "db"}},
+            "ingress": [
+                {"from": [{"ipBlock": {"cidr": "fd00::/8"}}, {"ipBlock": {"cidr": "nonsense"}}]},
+                {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/8"]}}]},
+            ],
+        },
+        _DB,
+    )
+    assert chains == {"ingress-10-244-1-2": ["ip saddr 10.0.0.0/8  return", "counter drop"]}
+    ports = [{"name": "p", "port": 80}]
+    obj = {"subsets": [{"addresses": [{"ip": "fd00::1"}, {"ip": "10.244.1.2"}], "ports": ports}]}
+    part = {
+        "metadata": {"namespace": "d", "labels": {"kubernetes.io/service-name": "s"}},
+        "endpoints": [{"addresses": ["db.example.org"]}, {"addresses": ["10.244.1.3"]}],
+    }
+    found = endpoints_by_service([part], {("d", "t"): obj})
+    assert {k[1]: [e.ip for e in v] for k, v in found.items()} == {
+        "s": ["10.244.1.3"],
+        "t": ["10.244.1.2"],
+    }
 
 
 def test_selected() -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_pgo_eks.local.network import netns
-from pytest_pgo_eks.local.network.model import API_PORT, CORE_IP, DNS_PORT
+from pytest_pgo_eks.local.network.model import API_PORT, CORE_IP, DNS_PORT, collapsed
 from pytest_pgo_eks.local.network.netns import NetworkCommandError
 from pytest_pgo_eks.local.network.network import Attached, Network, Node
 from pytest_pgo_eks.local.objects import Obj
@@ -246,7 +246,7 @@ class Faults:
         device = "oifname" if inward == to_pod else "iifname"
         wheres = [f'{device} "{match.link}"']
         if spare:
-            wheres[0] += f" ip {side} != {{ {', '.join(_plain(spare))} }}"
+            wheres[0] += f" ip {side} != {{ {collapsed(_plain(spare))} }}"
         if peers is not None:
             wheres = [f"{wheres[0]} {each}" for each in _matches(peers, side, inward)]
         # A packet from or to the node itself never passes "through".
@@ -389,7 +389,7 @@ def _plain(addresses: list[str]) -> list[str]:
 def _matches(peers: list[str], side: str, inward: bool) -> Iterable[str]:
     plain = [p for p in peers if ":" not in p]
     if plain:
-        yield f"ip {side} {{ {', '.join(plain)} }}"
+        yield f"ip {side} {{ {collapsed(plain)} }}"
     port = "sport" if inward else "dport"
     for peer in peers:
         address, colon, number = peer.partition(":")

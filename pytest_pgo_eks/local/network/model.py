@@ -7,6 +7,8 @@ side use the same ones.
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,27 @@ API_SERVICE_IP = "10.96.0.1"
 API_SERVICE_PORT = 443
 DNS_PORT = 53
 DNS_SERVICE_IP = "10.96.0.10"
+
+
+def is_ipv4(text: str, *, network: bool = False) -> bool:
+    """Say whether this is an IPv4 address, or with ``network`` a network in CIDR form.
+
+    Whatever else the API lets through must not get into a rule: nftables refuses a transaction as
+    a whole, so one bad line would freeze the rules of the whole cluster.
+    """
+    try:
+        ipaddress.IPv4Network(text, strict=False) if network else ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def collapsed(addresses: Iterable[str]) -> str:
+    """Return addresses and networks as the inside of an nftables set, which refuses overlaps."""
+    networks = ipaddress.collapse_addresses(
+        ipaddress.IPv4Network(each, strict=False) for each in addresses
+    )
+    return ", ".join(str(each).removesuffix("/32") for each in networks)
 
 
 @dataclass(frozen=True)

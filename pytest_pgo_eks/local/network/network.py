@@ -288,8 +288,8 @@ class Network:
             asked = self._asked
             try:
                 await self._apply_rules()
-            except NetworkCommandError:
-                _log.exception("the network rules were refused")
+            except Exception:  # noqa: BLE001 - the next change may be one that works
+                _log.exception("the network rules could not be brought up to date")
                 self._dirty.set()
                 await asyncio.sleep(_RETRY_S)
                 continue

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pytest_pgo_eks.local.network.model import collapsed, is_ipv4
 from pytest_pgo_eks.local.objects import Obj, labels_of, matches
 
 _PROTOCOLS = {"TCP": "tcp", "UDP": "udp"}
@@ -101,9 +102,13 @@ def _allow(
     for peer in peers or []:
         if "ipBlock" in peer:
             block = peer["ipBlock"]
+            if not is_ipv4(block["cidr"], network=True):
+                # An IPv6 block allows nobody here.
+                continue
             where = f"ip {side} {block['cidr']}"
-            if block.get("except"):
-                where += f" ip {side} != {{ {', '.join(block['except'])} }}"
+            holes = [c for c in block.get("except") or [] if is_ipv4(c, network=True)]
+            if holes:
+                where += f" ip {side} != {{ {collapsed(holes)} }}"
             wheres.append((where, everyone))
             continue
         found = [m for m in everyone if _is_peer(peer, m, one.namespace, namespaces)]

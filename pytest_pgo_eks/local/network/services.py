@@ -16,6 +16,7 @@ from pytest_pgo_eks.local.network.model import (
     CORE_IP,
     DNS_PORT,
     DNS_SERVICE_IP,
+    is_ipv4,
 )
 from pytest_pgo_eks.local.objects import Obj, labels_of
 
@@ -60,6 +61,8 @@ def endpoints_by_service(
 def _of_slice(part: Obj) -> Iterable[Endpoint]:
     ports = {p.get("name") or "": p["port"] for p in part.get("ports") or [] if p.get("port")}
     for one in part.get("endpoints") or []:
+        if not is_ipv4(one["addresses"][0]):
+            continue
         conditions = one.get("conditions") or {}
         ready = conditions.get("ready") is not False
         serving = conditions.get("serving")
@@ -77,6 +80,8 @@ def _of_endpoints(obj: Obj) -> Iterable[Endpoint]:
         ports = {p.get("name") or "": p["port"] for p in subset.get("ports") or []}
         for listed, ready in (("addresses", True), ("notReadyAddresses", False)):
             for one in subset.get(listed) or []:
+                if not is_ipv4(one["ip"]):
+                    continue
                 yield Endpoint(one["ip"], one.get("hostname") or "", ready, ready, ports)
 
 
@@ -98,7 +103,7 @@ def service_rules(
     for key in sorted(services):
         spec = services[key]["spec"]
         address = spec.get("clusterIP")
-        if not address or address in {"None", API_SERVICE_IP, DNS_SERVICE_IP}:
+        if not address or address in {API_SERVICE_IP, DNS_SERVICE_IP} or not is_ipv4(address):
             continue
         sticky = spec.get("sessionAffinity") == "ClientIP"
         for port in spec.get("ports") or []:
