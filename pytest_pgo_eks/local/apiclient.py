@@ -9,15 +9,16 @@ import asyncio
 import json
 import logging
 import random
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import aiohttp
 
+from pytest_pgo_eks.local.connection import REQUEST_S, ApiError, Connection, refused
 from pytest_pgo_eks.local.objects import Kind, Obj
+
+__all__ = ["ApiClient", "ApiError", "Cache", "Event", "Executed", "Listed", "PatchType"]
 
 log = logging.getLogger(__name__)
 PatchType = Literal["json", "merge", "strategic", "apply"]
@@ -28,20 +29,8 @@ _CONTENT_TYPES: dict[str, str] = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-_REQUEST_S = 15.0
 # A watch that brings nothing for this long is dead: the API server sends bookmarks every minute.
 _SILENCE_S = 150.0
-
-
-class ApiError(Exception):
-    """The API answered with a Status that is no success; ``code`` is 0 when nothing answered."""
-
-    def __init__(self, code: int, reason: str, message: str, details: Obj | None = None) -> None:
-        super().__init__(f"{code} {reason}: {message}")
-        self.code = code
-        self.reason = reason
-        self.message = message
-        self.details = details or {}
 
 
 @dataclass(frozen=True)
@@ -69,140 +58,8 @@ class Executed:
     stderr: bytes
 
 
-class ApiClient:
-    """One connection pool to one API server under one identity.
-
-    ``token_file`` is read again for every request, so a rotated token is used at once.
-    ``certificate`` is a client's certificate and key, for servers that know no tokens;
-    ``tls_name`` is the name that the server's certificate must have, if not the URL's.
-    ``socket_factory`` makes the TCP sockets (aiohttp's signature), for clients that live in
-    another network namespace.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        ca_file: Path,
-        token: str | None = None,
-        token_file: Path | None = None,
-        certificate: tuple[Path, Path] | None = None,
-        tls_name: str | None = None,
-        user_agent: str = "pytest-pgo-eks-local",
-        socket_factory: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self._token = token
-        self._token_file = token_file
-        self._tls = ssl.create_default_context(cafile=str(ca_file))
-        if certificate:
-            self._tls.load_cert_chain(*certificate)
-        self._tls_name = tls_name
-        self._agent = user_agent
-        self._socket_factory = socket_factory
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close every connection; the client may be used again afterwards."""
-        if self._session:
-            await self._session.close()
-            self._session = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                ssl=self._tls, limit=0, socket_factory=self._socket_factory
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": self._agent}
-            )
-        return self._session
-
-    def _headers(self) -> dict[str, str]:
-        token = self._token_file.read_text().strip() if self._token_file else self._token
-        return {"Authorization": f"Bearer {token}"} if token else {}
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: dict[str, str] | None = None,
-        content_type: str = "application/json",
-        timeout_s: float = _REQUEST_S,
-    ) -> Obj:
-        """Send one request and return the decoded answer.
-
-        :raises ApiError: any answer of 400 or above, and ``code=0`` for no answer at all.
-        """
-        text = await self._send(
-            method,
-            path,
-            body=body,
-            query=query,
-            content_type=content_type,
-            timeout_s=timeout_s,
-        )
-        found: Obj = json.loads(text) if text else {}
-        return found
-
-    async def logs(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str,
-        previous: bool = False,
-        tail: int | None = None,
-        timeout_s: float = _REQUEST_S,
-    ) -> str:
-        """Return a container's log, or its last ``tail`` lines."""
-        query = {"container": container, "previous": str(previous).lower()}
-        if tail is not None:
-            query["tailLines"] = str(tail)
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        text = await self._send("GET", path, query=query, timeout_s=timeout_s)
-        return text.decode("utf-8", "replace")
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        query: dict[str, str] | None = None,
-        content_type: str = "application/json",
-        timeout_s: float = _REQUEST_S,
-    ) -> bytes:
-        headers = self._headers() | {"Accept": "application/json"}
-        data = None
-        if body is not None:
-            data = json.dumps(body).encode()
-            headers["Content-Type"] = content_type
-        try:
-            async with self._open().request(
-                method,
-                self.url + path,
-                data=data,
-                params=query,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-                server_hostname=self._tls_name,
-            ) as answer:
-                text = await answer.read()
-                if answer.status >= 400:
-                    raise _error(answer.status, text)
-                return text
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            what = f"{method} {path}: {type(error).__name__} {error}"
-            raise ApiError(0, "Unreachable", what) from error
+class ApiClient(Connection):
+    """The verbs of the API over one connection pool, under one identity."""
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None, sub: str = "") -> Obj:
         return await self.request("GET", kind.path(namespace, name, sub))
@@ -329,7 +186,7 @@ class ApiClient:
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_S, sock_read=_SILENCE_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_S, sock_read=_SILENCE_S)
         try:
             async with self._open().get(
                 self.url + kind.path(namespace),
@@ -339,7 +196,7 @@ class ApiClient:
                 server_hostname=self._tls_name,
             ) as answer:
                 if answer.status >= 400:
-                    raise _error(answer.status, await answer.read())
+                    raise refused(answer.status, await answer.read())
                 rest = b""
                 async for chunk in answer.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -516,16 +373,6 @@ def _version(obj: Obj) -> str:
 def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
     named = {"labelSelector": labels, "fieldSelector": fields}
     return {name: value for name, value in named.items() if value}
-
-
-def _error(status: int, text: bytes) -> ApiError:
-    try:
-        found = json.loads(text)
-        return ApiError(
-            status, found.get("reason", ""), found.get("message", ""), found.get("details")
-        )
-    except (ValueError, AttributeError):
-        return ApiError(status, "", text.decode("utf-8", "replace")[:500])
 
 
 def _event(kind: Kind, found: Obj) -> Event:
