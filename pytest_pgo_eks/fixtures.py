@@ -83,9 +83,9 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _or_fail(make: Callable[[], Any]) -> Any:
-    from pytest_pgo_eks.session.evidence import plain
+    from pytest_pgo_eks.session.evidence import Unavailable
 
     try:
         return make()
     except PgoEksError as error:
-        raise plain(error) from error
+        raise Unavailable(error) from None

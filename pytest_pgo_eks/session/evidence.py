@@ -96,7 +96,7 @@ class Witness:
         try:
             cluster = self._run.cluster()
         except PgoEksError as error:
-            raise plain(error) from error
+            raise Unavailable(error) from None
         for name in needed:
             if name not in cluster.capabilities:
                 pytest.skip(lacking(name, f"cluster {cluster.name} does not have it"))
@@ -182,27 +182,29 @@ class Witness:
             evidence.step_ends("failed")
 
 
-def plain(error: PgoEksError) -> BaseException:
-    """Return what fails a test with the error's message alone: raise it ``from error``.
+class Unavailable(pytest.fail.Exception):
+    """Fails a test with an error's message alone.
 
-    The traceback of a cluster that did not come up leads through our fixtures and helps nobody.
+    The traceback of a cluster that did not come up leads through our fixtures and helps nobody, and
+    pytest would print it for a cause as well; so the error is an attribute.
     """
-    return pytest.fail.Exception(str(error), pytrace=False)
+
+    def __init__(self, error: PgoEksError) -> None:
+        super().__init__(str(error), pytrace=False)
+        self.error = error
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return what the verdict is to be drawn from: the cause of :func:`plain`, or the error itself.
+    """Return what the verdict is to be drawn from.
 
     ``pytest.fail`` in a step is how a person writes an assertion without a comparison; the one that
     pytest-timeout calls is none.
     """
-    if not isinstance(error, pytest.fail.Exception):
-        return error
-    if isinstance(error.__cause__, PgoEksError):
-        return error.__cause__
-    if "pytest-timeout" in str(error):
-        return error
-    return AssertionError(str(error))
+    if isinstance(error, Unavailable):
+        return error.error
+    if isinstance(error, pytest.fail.Exception) and "pytest-timeout" not in str(error):
+        return AssertionError(str(error))
+    return error
 
 
 def identity(item: pytest.Item) -> ScenarioIdentity:
