@@ -14,6 +14,7 @@ from pytest_pgo_eks.history.history import History
 from pytest_pgo_eks.history.judge import judge, measure
 from pytest_pgo_eks.history.matrix import LEVELS, MODES
 from pytest_pgo_eks.history.outage import every_outage
+from pytest_pgo_eks.history.phases import explain
 from pytest_pgo_eks.history.timeline import facts, svg
 
 T = TypeVar("T")
@@ -36,8 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         history = History.load(given.file)
         mode = given.mode or _recorded(history, "mode", MODES, "async")
         level = given.level or _recorded(history, "level", LEVELS, "on")
-        findings = [*judge(history, mode, level), *measure(history)]
         found = every_outage(history)
+        longest = sorted(found, key=lambda o: -o.lower_s)[:3]
+        findings = [*judge(history, mode, level), *measure(history)]
+        findings += [explain(history, outage) for outage in longest if outage.lower_s > 0]
         if given.svg:
             given.svg.write_text(svg(history, given.file.name, found), encoding="utf-8")
     except (BrokenHistory, OSError) as error:

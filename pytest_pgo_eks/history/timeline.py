@@ -24,6 +24,7 @@ from pytest_pgo_eks.history.history import (
     History,
 )
 from pytest_pgo_eks.history.outage import Outage, every_outage
+from pytest_pgo_eks.history.phases import phases
 from pytest_pgo_eks.history.reads import staleness
 
 _LEFT, _RIGHT, _WIDTH = 150, 20, 1200
@@ -79,6 +80,10 @@ def facts(history: History, outages: Sequence[Outage] | None = None) -> dict[str
                 "over": o.over,
                 "failures": o.failures,
                 "operations": list(o.operations(history)),
+                "phases": [
+                    {"name": p.name, "at_s": round(history.seconds(p.at), 4), "proof": p.proof}
+                    for p in phases(history, o)
+                ],
             }
             for o in found
         ],

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_pgo_eks.errors import BrokenHistory
 from pytest_pgo_eks.findings import Finding, Number
 from pytest_pgo_eks.history.history import (
     FAIL,
@@ -42,6 +43,11 @@ def acknowledged(history: History) -> Mask:
 def rows_of(history: History, source: Mapping[str, Any]) -> Mask:
     """Return which entries of ``history.rows`` are log rows read from ``source``."""
     rows: Mask = (history.rows.source == source["source"]) & (history.rows.op > 0)
+    told = source.get("rows")
+    if told is not None and int(rows.sum()) != told:
+        raise BrokenHistory(
+            f"{source.get('name')} had {told} rows and the history has {int(rows.sum())} of them"
+        )
     return rows
 
 
@@ -197,7 +203,7 @@ def _atomic(history: History, source: Mapping[str, Any]) -> list[Finding]:
     here = rows.source == source["source"]
     counters = here & (rows.op == 0)
     if not counters.any():
-        return []
+        return [Finding("writes-are-atomic", "unknown", "the counters were not read back")]
     keys, values = rows.key[counters], rows.value[counters]
     log = here & (rows.op > 0) & (rows.key >= 0)
     # Rows that came twice are another finding: count operations, not rows.

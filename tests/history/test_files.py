@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from pytest_pgo_eks.errors import BrokenHistory
 from pytest_pgo_eks.history.__main__ import main
 from pytest_pgo_eks.history.history import History
+from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.probe.agent import records
 
 
@@ -74,6 +76,7 @@ def test_a_lost_write_is_a_violation_or_expected_as_the_mode_says(
     columns = records.columns("ops", json.loads(lines[1])["t"]["ops"])
     recorder.ops.rows.extend(zip(*columns.values(), strict=True))
     source = recorder.words.number("source:end")
+    recorder.final.rows.append((0, 0, 0, 1, 0, source))
     recorder.event("read-back", source=source, name="end", in_recovery=False, timeline=1)
     recorder.event("load-ended", under_way=0)
     file = _write(tmp_path / "h.jsonl.gz", [recorder.header(), recorder.cut(end="stopped") or b""])
@@ -142,3 +145,23 @@ def test_an_empty_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     file = _write(tmp_path / "h.jsonl.gz", [recorder.header()])
     assert main([str(file), "--svg", str(tmp_path / "e.svg")]) == 2
     assert "no operation was recorded" in (tmp_path / "e.svg").read_text()
+
+
+def test_rows_that_did_not_arrive_are_a_hole_not_a_loss() -> None:
+    history = History.of(_recorded())
+    (event,) = (e for e in history.events if e["kind"] == "read-back")
+    short = replace(history, events=({**event, "rows": 51},))
+    with pytest.raises(BrokenHistory, match="had 51 rows and the history has 50"):
+        judge(short, "sync")
+    bare = replace(history, rows=history.rows[history.rows.op > 0])
+    assert {f.rule: f.outcome for f in judge(bare, "sync")}["writes-are-atomic"] == "unknown"
+
+
+def test_a_table_that_somebody_holds_is_cut_without_losing_rows() -> None:
+    recorder = records.Recorder("r", {})
+    rows = recorder.final.rows
+    rows.append((1, 1, 1, 1, 1, 1))
+    lines = [recorder.header(), recorder.cut() or b""]
+    rows.append((2, 1, 1, 1, 1, 1))
+    lines.append(recorder.cut() or b"")
+    assert History.of(lines).rows.op.tolist() == [1, 2]

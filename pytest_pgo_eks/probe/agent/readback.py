@@ -60,11 +60,11 @@ async def _read(
     await run(session, wire.parse(_LOG) + wire.Binding("", 0).message())
     _raise(session)
     count = 0
-    append = recorder.final.rows.append
+    rows = recorder.final.rows
     for row in session.rows:
         blob = wire.cells(row)[0] or b""
         for op, key, value, lsn, tli in _PACK.iter_unpack(blob):
-            append((op, value, lsn, int(tli, 16), key, source))
+            rows.append((op, value, lsn, int(tli, 16), key, source))
             count += 1
     await run(
         session,
@@ -73,7 +73,7 @@ async def _read(
     _raise(session)
     answer = workload.looked(session.rows[0])
     for key, value in workload.unpack_cells(answer.blob):
-        append((0, value, answer.lsn, answer.timeline, key, source))
+        rows.append((0, value, answer.lsn, answer.timeline, key, source))
     told = {
         "name": name,
         "source": source,
@@ -83,6 +83,7 @@ async def _read(
         "lsn": who[2],
         "timeline": int(who[3] or 0),
         "rows": count,
+        "counters": answer.value,
     }
     recorder.event("read-back", **told)
     return told

@@ -110,9 +110,11 @@ class Table:
         self.rows: list[Row] = []
 
     def cut(self) -> list[Any] | None:
-        rows, self.rows = self.rows, []
-        if not rows:
+        if not self.rows:
             return None
+        # The list stays the same object: somebody may hold on to it across an await.
+        rows = self.rows.copy()
+        self.rows.clear()
         blob = b"".join(
             array(code, column).tobytes()
             for (_, code), column in zip(self.columns, zip(*rows, strict=True), strict=True)
