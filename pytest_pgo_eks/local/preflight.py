@@ -27,6 +27,8 @@ _PROGRAMS = {
     "nft": "nftables",
     "bwrap": "bubblewrap",
     "bash": "bash",
+    # PGO's own scripts in the pods call it.
+    "pkill": "procps",
     "pgbackrest": "pgbackrest",
     "pgbouncer": "pgbouncer",
 }
@@ -101,16 +103,19 @@ def check(postgres_version: int | None = None) -> list[Problem]:
                 "use --cluster=kind, k3s, kubeconfig or eks here",
             )
         ]
-    found = [*_programs(), *_modules(), *_postgres(postgres_version)]
+    found = [*_packages(postgres_version), *_modules(), *_postgres(postgres_version)]
     return found or _namespaces()
 
 
-def _programs() -> list[Problem]:
+def _packages(postgres_version: int | None) -> list[Problem]:
+    """Name everything that the distribution has for us in one command."""
     path = search_path()
-    missing = {name: pkg for name, pkg in _PROGRAMS.items() if not shutil.which(name, path=path)}
+    missing = {pkg for name, pkg in _PROGRAMS.items() if not shutil.which(name, path=path)}
+    if postgres_version is None and not postgres_versions():
+        missing.add("postgresql")
     if not missing:
         return []
-    packages = sorted(set(missing.values()))
+    packages = sorted(missing)
     return [
         Problem(
             f"missing system packages: {', '.join(packages)}",
@@ -136,14 +141,9 @@ def _postgres(version: int | None) -> list[Problem]:
     supported = ", ".join(map(str, SUPPORTED_POSTGRES))
     if version is not None and version not in SUPPORTED_POSTGRES:
         return [Problem(f"PostgreSQL {version} is not supported", f"use one of {supported}")]
-    wanted = version or (installed[-1] if installed else None)
-    if wanted is None:
-        return [
-            Problem(
-                "no PostgreSQL server is installed",
-                f"apt-get install --no-install-recommends postgresql (one of {supported})",
-            )
-        ]
+    if version is None and not installed:
+        return []  # one of the missing packages
+    wanted = version or installed[-1]
     if wanted not in installed:
         have = f" (installed: {', '.join(map(str, installed))})" if installed else ""
         return [

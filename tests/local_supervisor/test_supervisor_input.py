@@ -122,7 +122,7 @@ def test_postgres_versions(
     server.write_bytes(b"\x7fELF")
     assert "without TLS" in _refused(capsys, "up")
     server.unlink()
-    assert "no PostgreSQL server is installed" in _refused(capsys, "up")
+    assert "missing system packages: postgresql: apt-get install" in _refused(capsys, "up")
 
 
 def test_missing_packages_are_named_with_the_command(
