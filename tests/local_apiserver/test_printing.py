@@ -128,7 +128,10 @@ def test_every_kind_that_kubectl_lists_has_columns_and_cells() -> None:
         obj: Obj = {"metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}}
         obj |= {"spec": {}, "status": {}}
         table = tables.table(resource, [obj], "v1", "Metadata")
-        assert len(table["columnDefinitions"]) == len(table["rows"][0]["cells"]), resource.plural
+        columns = table["columnDefinitions"]
+        assert len(columns) == len(table["rows"][0]["cells"]), resource.plural
+        narrow = [one["name"] for one in columns if not one["priority"]]
+        assert ("Name" in narrow) is (resource.plural != "events")
     assert set(printers.PRINTERS) <= {one.storage for one in Registry()}
 
 

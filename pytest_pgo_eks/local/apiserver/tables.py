@@ -51,7 +51,7 @@ def _embedded(obj: Obj, version: str, include: str) -> Obj | None:
 
 def _column(name: str, kind: str = "string", priority: int = 0) -> Obj:
     if name == "Name" and kind == "string":
-        return dict(_NAME, description="")
+        return {**_NAME, "description": "", "priority": priority}
     return {"name": name, "type": kind, "format": "", "description": "", "priority": priority}
 
 
@@ -67,7 +67,7 @@ def _columns(resource: Resource) -> list[Obj]:
     known = printers.PRINTERS.get(resource.storage)
     if known is None:
         return [_column("Name"), _column("Age")]
-    return [_column(name.strip("*"), "string", 1 if name.endswith("*") else 0) for name in known[0]]
+    return [_column(name.strip("*"), priority=int(name.endswith("*"))) for name in known[0]]
 
 
 def _custom(resource: Resource, obj: Obj) -> list[Any]:
