@@ -76,7 +76,8 @@ async def postgres(bed: Bed) -> Any:
     assert version.startswith("patroni 4"), version
     assert "pgBackRest 2" in version
     # The postmaster is the container's own process here: its SIGKILL is the container's end.
-    await bed.shell("pg", "kill -9 $(head -1 /pgdata/pg/postmaster.pid)")
+    # The shell is of the container, too, and may not live to tell its exit status.
+    await bed.exec("pg", "sh", "-c", "kill -9 $(head -1 /pgdata/pg/postmaster.pid)")
     await bed.until("pg", lambda p: p["status"]["containerStatuses"][0]["restartCount"] == 1)
     await bed.until("pg", lambda p: condition(p, "Ready") == "True")
     await bed.api.delete(POD, "pg", SPACE)

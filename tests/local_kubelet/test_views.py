@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,12 @@ def test_the_backup_entry_reads_exit_statuses_as_they_are_written() -> None:
     with pytest.raises(backup_entry.Refused, match="found 2 pods"):
         backup_entry.only_pod({"items": [{"metadata": {"name": n}} for n in "ab"]}, "a=b")
     assert backup_entry.only_pod({"items": [{"metadata": {"name": "a"}}]}, "a=b") == "a"
+
+
+def test_a_harness_below_tmp_is_still_there() -> None:
+    image = replace(find_image("stand-in/python:3"), prefixes=(Path("/tmp/x/venv"),))
+    for mounts in ((), (Mount(Path("/v"), "/tmp"),)):
+        arguments = view(image=image, mounts=mounts).arguments()
+        assert binds(arguments)["/tmp/x/venv"] == ("--ro-bind", "/tmp/x/venv")
+        below = max(i for i, word in enumerate(arguments) if word == "/tmp")
+        assert below < arguments.index("/tmp/x/venv")

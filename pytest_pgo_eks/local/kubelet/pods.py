@@ -12,10 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_pgo_eks.local.apiclient import ApiError
+from pytest_pgo_eks.local.kubelet.deadline import Deadline, grace_of
 from pytest_pgo_eks.local.kubelet.environment import service_variables
 from pytest_pgo_eks.local.kubelet.payload import Needs, NotYet, references
+from pytest_pgo_eks.local.kubelet.publishing import RETRY_S, StatusWriter
 from pytest_pgo_eks.local.kubelet.references import Place
-from pytest_pgo_eks.local.kubelet.runner import Deadline, NeverStarted, Runner, grace_of
+from pytest_pgo_eks.local.kubelet.returned import count_runs, fail_lost
+from pytest_pgo_eks.local.kubelet.runner import NeverStarted, Runner
 from pytest_pgo_eks.local.kubelet.sandbox import Sandbox, make_sandbox
 from pytest_pgo_eks.local.kubelet.shared import Shared
 from pytest_pgo_eks.local.kubelet.status import (
@@ -33,7 +36,6 @@ from pytest_pgo_eks.local.objects import POD, SERVICE, Obj
 _log = logging.getLogger(__name__)
 
 _SANDBOX_RETRY_S = 1.0
-_STATUS_RETRY_S = 0.2
 _FINAL_TRIES = 25
 # FailedMount is said at the first failure and then this often, as the kubelet's back-off ends.
 _COMPLAIN_S = 5.0
@@ -60,13 +62,12 @@ class Pod:
         self._facts = Facts(shared.node.ip)
         self._conditions = Conditions()
         self._conditions.adopt(obj)
-        self._dirty = asyncio.Event()
+        self._writer = StatusWriter(shared.client, obj, self._status)
         self._moved = asyncio.Event()
         self._refresh = asyncio.Event()
         self._stop = asyncio.Event()
         self._vanished = False
         self._deadline: Deadline | None = None
-        self._sent: Obj | None = None
         self._references = references(obj)
         self.runners = [Runner(self, record) for record in self._records()]
 
@@ -77,7 +78,7 @@ class Pod:
         later = Waiting("PodInitializing") if inits else first
         apps = [Record(c, state=later) for c in spec["containers"]]
         if spec.get("restartPolicy") != "Never":
-            _count_runs(apps, self.obj)
+            count_runs(apps, self.obj)
         return [*(Record(c, init=True, state=later) for c in inits), *apps]
 
     @property
@@ -125,7 +126,7 @@ class Pod:
 
     def changed(self) -> None:
         """A container's state changed: the status must be written, and readiness asked."""
-        self._dirty.set()
+        self._writer.changed()
         self._moved.set()
         for runner in self.runners:
             runner.ask_readiness()
@@ -136,6 +137,10 @@ class Pod:
         group = "initContainers" if record and record.init else "containers"
         where = f"{group}{{{record.name}}}" if record else ""
         self.shared.recorder.record(self.obj, reason, message, container=where, warning=warning)
+
+    def _status(self) -> Obj:
+        records = [runner.record for runner in self.runners]
+        return compute(self.obj, records, self._facts, self._conditions, time.time())
 
     def _end_within(self, grace_s: float) -> None:
         if self._deadline is None:
@@ -149,7 +154,7 @@ class Pod:
     async def run(self) -> None:
         """Run the pod to its end and clean up; never raises but for cancellation."""
         helpers = [
-            asyncio.create_task(self._publish_changes(), name=f"status of {self.name[1]}"),
+            asyncio.create_task(self._writer.run(), name=f"status of {self.name[1]}"),
             asyncio.create_task(self._keep_volumes(), name=f"volumes of {self.name[1]}"),
         ]
         life = asyncio.create_task(self._live(), name=f"pod {self.name[1]}")
@@ -184,7 +189,8 @@ class Pod:
             await self._predecessor.gone.wait()
             self._predecessor = None
         self._facts = replace(self._facts, start_time=time.time())
-        if self._was_lost():
+        if fail_lost([runner.record for runner in self.runners], self.obj):
+            self._facts = replace(self._facts, failed=True)
             return
         self.changed()
         await self._prepare()
@@ -208,18 +214,6 @@ class Pod:
         finally:
             for task in sidecars:
                 task.cancel()
-
-    def _was_lost(self) -> bool:
-        """Fail a pod that ran here before its node was lost and must not run twice."""
-        if self.obj["spec"].get("restartPolicy") != "Never" or not _begun_before(self.obj):
-            return False
-        now = time.time()
-        for runner in self.runners:
-            said = "The container could not be located when its node came back"
-            lost = Terminated(137, "ContainerStatusUnknown", said, now, now, "")
-            runner.record.state = lost
-        self._facts = replace(self._facts, failed=True)
-        return True
 
     async def _until_started(self, runner: Runner) -> None:
         while not runner.record.started:
@@ -290,7 +284,7 @@ class Pod:
                     listed = await self.shared.client.list(SERVICE, self.name[0])
                     found |= service_variables(listed.items, own_namespace=True)
             except ApiError:
-                await asyncio.sleep(_STATUS_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             else:
                 return found
 
@@ -367,9 +361,9 @@ class Pod:
                 said = "The container could not be located when the pod was terminated"
                 record.state = Terminated(137, "ContainerStatusUnknown", said, now, now, "")
         for _ in range(_FINAL_TRIES):
-            if await self._publish():
+            if await self._writer.write():
                 break
-            await asyncio.sleep(_STATUS_RETRY_S)
+            await asyncio.sleep(RETRY_S)
         while not self._vanished:
             try:
                 namespace, name = self.name
@@ -377,56 +371,9 @@ class Pod:
             except ApiError as error:
                 if error.code in {404, 409}:
                     return
-                await asyncio.sleep(_STATUS_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             else:
                 return
-
-    # ------------------------------------------------------------------ status
-
-    async def _publish_changes(self) -> None:
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            if not await self._publish():
-                await asyncio.sleep(_STATUS_RETRY_S)
-                self._dirty.set()
-
-    async def _publish(self) -> bool:
-        """Write the status if it changed; say whether the API knows it now."""
-        if self._vanished:
-            return True
-        records = [runner.record for runner in self.runners]
-        status = compute(self.obj, records, self._facts, self._conditions, time.time())
-        if status == self._sent:
-            return True
-        namespace, name = self.name
-        # The UID makes it a conflict to write on a successor of the same name.
-        patch = {"metadata": {"uid": self.uid}, "status": status}
-        try:
-            await self.shared.client.patch(
-                POD, name, namespace, patch, type="strategic", sub="status"
-            )
-        except ApiError as error:
-            # Gone or replaced: the watch is about to say so.
-            return error.code in {404, 409}
-        self._sent = status
-        return True
-
-
-def _begun_before(pod: Obj) -> dict[str, int]:
-    """Return the restart counts of the containers that have run before this kubelet saw the pod."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
-    return {one["name"]: one["restartCount"] for one in found if one.get("containerID")}
-
-
-def _count_runs(records: list[Record], pod: Obj) -> None:
-    """Count on from what a lost node had reached, as after a machine's restart."""
-    before, now = _begun_before(pod), time.time()
-    for record in records:
-        if record.name in before:
-            record.restarts = before[record.name] + 1
-            # What containerd says of a container that it finds dead after a restart.
-            record.last = Terminated(255, "Unknown", "", now, now, "")
 
 
 async def _over(runner: Runner) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class View:
     def arguments(self) -> list[str]:
         """Return bubblewrap's arguments for the file system, in the order it must apply them."""
         taken = {mount.target.rstrip("/") for mount in self.mounts}
-        args = [*_programs(), *_prefixes(self.image.prefixes), *self._etc()]
+        args = [*_programs(), *self._etc()]
         args += ["--proc", "/proc"] if self.proc else []
         args += ["--dev", "/dev"]
         for path in ("/run", "/var/lib", "/var/run", "/home", "/opt", "/mnt"):
@@ -65,8 +65,11 @@ class View:
             args += ["--perms", "0700", "--dir", self.home]
         for target, source in self.scripts.items():
             args += ["--ro-bind", str(source), target]
-        # A parent first, so that a mount inside another is not hidden by it.
-        for mount in sorted(self.mounts, key=lambda mount: mount.target.rstrip("/").count("/")):
+        # A parent first, so that a mount inside another is not hidden by it: the harness itself
+        # may be installed below /tmp.
+        ours = [Mount(path, str(path), read_only=True) for path in self.image.prefixes]
+        mounts = [*(mount for mount in ours if mount.target not in taken), *self.mounts]
+        for mount in sorted(mounts, key=lambda mount: mount.target.rstrip("/").count("/")):
             args += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
         log, where = self.termination_log
         args += ["--bind", str(log), where]
@@ -134,10 +137,6 @@ def _lib64(path: Path) -> list[str]:
     library = next(found, None)
     known = any(str(link) == _PRELOADED for link in links)
     return args if library is None or known else [*args, "--symlink", str(library), _PRELOADED]
-
-
-def _prefixes(prefixes: Iterable[Path]) -> list[str]:
-    return [arg for path in prefixes for arg in ("--ro-bind", str(path), str(path))]
 
 
 def passwd(uid: int, gid: int) -> tuple[str, str, str]:

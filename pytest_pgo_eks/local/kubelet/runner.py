@@ -5,28 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pytest_pgo_eks.local.kubelet import containers
 from pytest_pgo_eks.local.kubelet.backoff import BackOff
-from pytest_pgo_eks.local.kubelet.containers import Container, ContainerPlan, Exit, StartProblem
-from pytest_pgo_eks.local.kubelet.environment import ConfigProblem, Sources, command, environment
+from pytest_pgo_eks.local.kubelet.containers import Container, Exit, StartProblem
+from pytest_pgo_eks.local.kubelet.deadline import Deadline, grace_of
+from pytest_pgo_eks.local.kubelet.environment import ConfigProblem
 from pytest_pgo_eks.local.kubelet.hooks import run_hook
-from pytest_pgo_eks.local.kubelet.images import Image, ImageProblem, find_image
-from pytest_pgo_eks.local.kubelet.logs import newest_first, remove_log
+from pytest_pgo_eks.local.kubelet.images import ImageProblem, find_image
 from pytest_pgo_eks.local.kubelet.payload import NotYet
+from pytest_pgo_eks.local.kubelet.plans import PodLike, log_directory, make_plan
 from pytest_pgo_eks.local.kubelet.prober import Probe
 from pytest_pgo_eks.local.kubelet.probes import Kind, ProbeState, Result
-from pytest_pgo_eks.local.kubelet.references import Place, Unresolvable
-from pytest_pgo_eks.local.kubelet.rootfs import View, search_path
-from pytest_pgo_eks.local.kubelet.sandbox import Sandbox
-from pytest_pgo_eks.local.kubelet.shared import Shared
+from pytest_pgo_eks.local.kubelet.references import Unresolvable
 from pytest_pgo_eks.local.kubelet.status import Record, Running, Terminated, Waiting
-from pytest_pgo_eks.local.kubelet.users import wanted_user
-from pytest_pgo_eks.local.kubelet.volumes import Volumes
 from pytest_pgo_eks.local.objects import Obj
 
 # A configuration that cannot be made is tried again when its sources change, or after this.
@@ -34,58 +29,6 @@ _CONFIG_RETRY_S = 5.0
 # The kubelet lets a container that is being killed have this much, whatever a hook has used.
 _LEAST_GRACE_S = 2.0
 _RUNTIME = "containerd"
-
-
-class Deadline:
-    """A moment that may come nearer while others wait for it."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-        self._changed = asyncio.Event()
-
-    def left_s(self) -> float:
-        return max(0.0, self._at - time.monotonic())
-
-    def shorten(self, seconds: float) -> None:
-        at = time.monotonic() + seconds
-        if at < self._at:
-            self._at = at
-            self._changed.set()
-
-    async def wait_for(self, what: asyncio.Future[Any]) -> bool:
-        """Wait until ``what`` is done or the time is up; say whether it is done."""
-        while not what.done() and self.left_s() > 0:
-            change = asyncio.ensure_future(self._changed.wait())
-            try:
-                await asyncio.wait(
-                    (what, change), timeout=self.left_s(), return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                change.cancel()
-            self._changed.clear()
-        return what.done()
-
-
-class PodLike(Protocol):
-    """What a container needs of its pod."""
-
-    obj: Obj
-    shared: Shared
-    directory: Path
-    volumes: Volumes
-    services: Mapping[str, str]
-    place: Place
-    sources_changed: asyncio.Event
-
-    @property
-    def sandbox(self) -> Sandbox: ...
-    @property
-    def terminating(self) -> bool: ...
-
-    def changed(self) -> None: ...
-    def event(
-        self, reason: str, message: str, record: Record | None = None, *, warning: bool = False
-    ) -> None: ...
 
 
 @dataclass
@@ -102,7 +45,6 @@ class Runner:
     _probes: dict[Kind, Probe] = field(default_factory=dict)
     _probing: list[asyncio.Task[None]] = field(default_factory=list)
     _side: set[asyncio.Task[None]] = field(default_factory=set)
-    _failures: int = 0
 
     def __post_init__(self) -> None:
         settings = self.pod.shared.settings
@@ -136,7 +78,7 @@ class Runner:
             return None
         self._say_pulled()
         try:
-            plan = await self._plan(image)
+            plan = await make_plan(self.pod, self.record, image)
             self.pod.event("Created", f"Created container: {self.record.name}", self.record)
             container = await containers.start(self.pod.shared.home, plan)
         except (ConfigProblem, Unresolvable, NotYet) as problem:
@@ -263,72 +205,8 @@ class Runner:
         else:
             raise NeverStarted(problem)
 
-    # ------------------------------------------------------------------ the plan
-
-    async def _plan(self, image: Image) -> ContainerPlan:
-        pod, spec = self.pod, self.record.spec
-        self.record.image_id = image.image_id
-        uid, gid = wanted_user(pod.obj, spec, image)
-        etc, home = pod.sandbox.etc(uid, gid)
-        inherited = {
-            "PATH": search_path(image),
-            "HOSTNAME": pod.sandbox.hostname,
-            "HOME": home,
-        } | dict(image.env)
-        if spec.get("tty"):
-            inherited["TERM"] = "xterm"
-        shared, namespace = pod.shared, pod.obj["metadata"]["namespace"]
-        sources = Sources(
-            lambda name: shared.secret(namespace, name),
-            lambda name: shared.config_map(namespace, name),
-            pod.services,
-        )
-        env = environment(pod.obj, spec, sources, pod.place, inherited)
-        argv = command(spec, env, image.default_command)
-        if spec.get("tty"):
-            # Gives the program its terminal, and so job control and Ctrl-C.
-            argv = ["/usr/bin/setsid", "--ctty", *argv]
-        context = spec.get("securityContext") or {}
-        where = pod.directory / "containers" / self.record.name
-        where.mkdir(parents=True, exist_ok=True)
-        message = where / "termination-log"
-        message.write_bytes(b"")
-        workdir = spec.get("workingDir") or "/"
-        view = View(
-            image=image,
-            mounts=pod.volumes.mounts(spec, env),
-            etc=etc,
-            scripts=pod.sandbox.scripts(image),
-            termination_log=(message, spec.get("terminationMessagePath") or "/dev/termination-log"),
-            read_only_root=bool(context.get("readOnlyRootFilesystem")),
-            workdir=workdir,
-            home=home,
-        )
-        return ContainerPlan(
-            view_arguments=view.arguments(),
-            command=argv,
-            env=env,
-            namespaces=pod.sandbox.namespaces,
-            user=await shared.users.namespace(uid, gid),
-            log=self._next_log(),
-            termination_log=message,
-            workdir=workdir,
-            stdin=bool(spec.get("stdin")),
-            tty=bool(spec.get("tty")),
-        )
-
     def log_directory(self) -> Path:
-        return self.pod.directory / "logs" / self.record.name
-
-    def _next_log(self) -> Path:
-        directory = self.log_directory()
-        directory.mkdir(parents=True, exist_ok=True)
-        # The run before is all that "previous" can ask for.
-        for old in newest_first(directory)[1:]:
-            remove_log(old)
-        path = directory / f"{self.record.restarts}.log"
-        remove_log(path)
-        return path
+        return log_directory(self.pod, self.record)
 
     # ------------------------------------------------------------------ probes
 
@@ -474,12 +352,6 @@ class Seen:
 
 class NeverStarted(Exception):
     """A container that must not be tried again could not be started."""
-
-
-def grace_of(pod: Obj) -> float:
-    """Return the pod's termination grace period in seconds, 30 by default."""
-    found = pod["spec"].get("terminationGracePeriodSeconds")
-    return 30.0 if found is None else float(found)
 
 
 def _seconds(delay_s: float) -> str:
