@@ -32,6 +32,7 @@ _PLOT = _WIDTH - _LEFT - _RIGHT
 _BIN_S = 0.1
 _LATENCY_H, _RATE_H, _LANE_H, _STALE_H = 170, 90, 22, 60
 _MAX_MARKS = 40
+_THINNEST = 4.0
 
 _STYLE = """
 svg{font:12px system-ui,sans-serif;--ink:#1b1f24;--soft:#6b7280;--line:#d5d9df;--ground:#fff;
@@ -350,6 +351,8 @@ class _Picture:
             if outage.reads or outage.session != "scout":
                 continue
             x, end = self._x(outage.began[0]), self._x(outage.ended[1])
+            if end - x < _THINNEST:
+                continue  # hundreds of slivers on a busy machine would hide what matters
             self.out.append(
                 f'<rect class="out" x="{x:.1f}" y="{top:.0f}" width="{max(end - x, 1):.1f}" '
                 f'height="{self.y - 18 - top:.0f}"/>'

@@ -139,13 +139,14 @@ class Watch:
             query = {**query, "labelSelector": self._labels}
         text = "&".join(f"{key}={quote(value)}" for key, value in query.items())
         path = PATHS[kind].format(ns=self._namespace) + (f"?{text}" if text else "")
-        context = ssl.create_default_context(cafile=self._ca)
+        secure = self._url.scheme == "https"
+        context = ssl.create_default_context(cafile=self._ca) if secure else None
         host, port = self._url.hostname or "", self._url.port or 443
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(
                 host,
                 port,
-                ssl=context if self._url.scheme == "https" else None,
+                ssl=context,
                 limit=_LIMIT,
             )
         try:
