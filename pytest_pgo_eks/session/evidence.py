@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from _pytest.outcomes import Failed
 
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin import tags
@@ -182,7 +183,7 @@ class Witness:
             evidence.step_ends("failed")
 
 
-class Unavailable(pytest.fail.Exception):
+class Unavailable(Failed):
     """Fails a test with an error's message alone.
 
     The traceback of a cluster that did not come up leads through our fixtures and helps nobody, and
@@ -202,7 +203,7 @@ def cause(error: BaseException) -> BaseException:
     """
     if isinstance(error, Unavailable):
         return error.error
-    if isinstance(error, pytest.fail.Exception) and "pytest-timeout" not in str(error):
+    if isinstance(error, Failed) and "pytest-timeout" not in str(error):
         return AssertionError(str(error))
     return error
 
