@@ -11,6 +11,7 @@ from typing import Any
 
 from kubelet_bed import SPACE, Bed, condition, container, phase
 
+from pytest_pgo_eks.local.network.faults import Faults
 from pytest_pgo_eks.local.objects import NODE, POD, SECRET, Obj
 
 SHELL = {"image": "stand-in/python:3"}
@@ -418,3 +419,26 @@ async def no_leaks(bed: Bed) -> dict[str, int]:
     assert abs(after.pop("descriptors") - before.pop("descriptors")) <= 4, (before, after)
     assert after == before, (before, after)
     return after
+
+
+async def cut_node(bed: Bed) -> float:
+    """A node without its network runs on, and catches up soon after the network is back."""
+    faults = Faults(bed.network)
+    await faults.start()
+    await bed.pod("cut", script("exec sleep 1000"), node=2)
+    await bed.running("cut")
+    runner = bed.worker("cut").runner("c0")
+    assert runner is not None
+    assert runner.container is not None
+    pid = runner.container.main_pid
+    fault = await faults.inject({"kind": "partition-node", "node": "node-2"})
+    await bed.api.delete(POD, "cut", SPACE, grace_s=0)
+    await bed.pod("later", script("exec sleep 1000"), node=2)
+    await asyncio.sleep(3)
+    assert alive(pid)
+    await faults.undo(fault["id"])
+    began = time.monotonic()
+    await bed.running("later")
+    while alive(pid):
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began

@@ -55,6 +55,7 @@ def test_pods_end() -> None:
         "shortened_end",
         "early_end",
         "lost_node",
+        "cut_node",
     )
 
 

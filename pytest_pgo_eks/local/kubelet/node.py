@@ -20,6 +20,7 @@ PORT = 10250
 VERSION = "v1.34.0+stand-in"
 _LEASES = "kube-node-lease"
 _LEASE_S = 40
+_RENEW_S = 5.0
 _RETRY_S = 0.5
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _PODS = "110"
@@ -137,16 +138,19 @@ class NodeReporter:
     async def run(self) -> None:
         """Renew the Lease every 10 s and the status every 5 min until cancelled."""
         status_at = time.monotonic() + self._settings.status_period_s
+        wait_s = self._settings.lease_period_s
         while True:
-            await asyncio.sleep(self._settings.lease_period_s)
+            await asyncio.sleep(wait_s)
+            wait_s = self._settings.lease_period_s
             try:
                 await self._renew()
                 if time.monotonic() >= status_at or await self._looks_dead():
                     await self._register()
                     status_at = time.monotonic() + self._settings.status_period_s
             except ApiError:
-                # Cut off: the control plane sees the Lease grow old, as it should.
-                continue
+                # Cut off: the control plane sees the Lease grow old, as it should. Once the
+                # network is back the node should not stay NotReady for another period.
+                wait_s = _RETRY_S
 
     async def _looks_dead(self) -> bool:
         """Say whether the control plane has given this node up, so that it reports at once."""
@@ -180,7 +184,13 @@ class NodeReporter:
         now = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         patch = {"spec": {"renewTime": now, "holderIdentity": self._node.name}}
         try:
-            await self._client.patch(LEASE, self._node.name, _LEASES, patch)
+            await self._client.request(
+                "PATCH",
+                LEASE.path(_LEASES, self._node.name),
+                body=patch,
+                content_type="application/merge-patch+json",
+                timeout_s=_RENEW_S,
+            )
         except ApiError as error:
             if error.code != 404:
                 raise
