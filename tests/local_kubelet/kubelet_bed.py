@@ -241,8 +241,8 @@ def phase(pod: Obj) -> str:
 
 
 def container(pod: Obj, index: int = 0) -> Obj:
-    found: Obj = (pod.get("status", {}).get("containerStatuses") or [{}])[index]
-    return found
+    found: list[Obj] = pod.get("status", {}).get("containerStatuses") or []
+    return found[index] if len(found) > index else {}
 
 
 def condition(pod: Obj, kind: str) -> str:

@@ -439,6 +439,9 @@ async def cut_node(bed: Bed) -> float:
     await faults.undo(fault["id"])
     began = time.monotonic()
     await bed.running("later")
-    while alive(pid):
+    for _ in range(500):
+        if not alive(pid):
+            break
         await asyncio.sleep(0.01)
+    assert not alive(pid)
     return time.monotonic() - began
