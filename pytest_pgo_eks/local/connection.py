@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,15 @@ import aiohttp
 from pytest_pgo_eks.local.objects import Obj
 
 REQUEST_S = 15.0
+# A watch only reads, so a partition leaves it waiting for the server's next retransmission: after
+# 60 s without a network that came 47 s late. Keepalive ends such a connection after 25 s, and the
+# next one works as soon as the network does. Go's client does the same with HTTP/2 pings (45 s).
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 10,  # seconds
+    "TCP_KEEPINTVL": 5,  # seconds
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 25_000,  # milliseconds
+}
 
 
 class ApiError(Exception):
@@ -74,12 +84,22 @@ class Connection:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                ssl=self._tls, limit=0, socket_factory=self._socket_factory
+                ssl=self._tls, limit=0, socket_factory=self._make_socket
             )
             self._session = aiohttp.ClientSession(
                 connector=connector, headers={"User-Agent": self._agent}
             )
         return self._session
+
+    def _make_socket(self, address: Any) -> socket.socket:
+        made: socket.socket = (
+            self._socket_factory(address) if self._socket_factory else socket.socket(*address[:3])
+        )
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return made
 
     def _headers(self) -> dict[str, str]:
         token = self._token_file.read_text().strip() if self._token_file else self._token

@@ -235,10 +235,9 @@ def test_a_set_made_again_takes_over_what_its_predecessor_left(tell: Tell) -> No
         async def updating() -> bool:
             status = ((await bed.get(STATEFUL_SET, "db")) or {}).get("status") or {}
             before = pod_before["metadata"]["labels"]["controller-revision-hash"]
-            return (
-                status.get("currentRevision") == before != status.get("updateRevision")
-                and max(r["revision"] for r in await bed.every(CONTROLLER_REVISION)) == 2
-            )
+            newest = max(r["revision"] for r in await bed.every(CONTROLLER_REVISION))
+            kept = status.get("currentRevision") == before
+            return bool(kept and status.get("updateRevision") != before and newest == 2)
 
         await bed.until(updating)
 
