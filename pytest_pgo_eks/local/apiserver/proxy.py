@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
 
-from pytest_pgo_eks.local.apiserver import problems
+from pytest_pgo_eks.local.apiserver import problems, tunnel
 from pytest_pgo_eks.local.apiserver.call import Call
 from pytest_pgo_eks.local.apiserver.problems import Problem, bad_request
 from pytest_pgo_eks.local.apiserver.store import Store
@@ -122,6 +122,8 @@ class KubeletProxy:
         url = self._kubelet(pod) + _where(call, pod)
         query = _query(request, call)
         wanted = _protocols(request)
+        if call.subresource == "portforward" and tunnel.PROTOCOL in wanted:
+            return await self._tunnel(request, url)
         known = _FORWARD if call.subresource == "portforward" else _EXEC
         chosen = [one for one in wanted if one in known]
         if wanted and not chosen:
@@ -130,13 +132,7 @@ class KubeletProxy:
                 f"none of the protocols {offered} is known; known: {', '.join(known)}"
             )
         try:
-            kubelet = await self._open().ws_connect(
-                url,
-                params=query,
-                protocols=chosen,
-                max_msg_size=_UNLIMITED,
-                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
-            )
+            kubelet = await self._dial(url, query, chosen)
         except aiohttp.WSServerHandshakeError as error:
             raise _said(error.status, f"the kubelet refused: {error.message}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -152,6 +148,33 @@ class KubeletProxy:
             await kubelet.close()
             if client.prepared:
                 await client.close()
+        return client
+
+    async def _dial(
+        self, url: str, query: list[tuple[str, str]], protocols: Sequence[str]
+    ) -> aiohttp.ClientWebSocketResponse:
+        return await self._open().ws_connect(
+            url,
+            params=query,
+            protocols=protocols,
+            max_msg_size=_UNLIMITED,
+            timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+        )
+
+    async def _tunnel(self, request: web.BaseRequest, url: str) -> web.StreamResponse:
+        """Serve ``kubectl port-forward``: SPDY inside the WebSocket."""
+        client = web.WebSocketResponse(
+            protocols=[tunnel.PROTOCOL], max_msg_size=_UNLIMITED, compress=False, timeout=5.0
+        )
+        await client.prepare(request)
+
+        async def dial(port: int) -> aiohttp.ClientWebSocketResponse:
+            return await self._dial(url, [("port", str(port))], _FORWARD[:1])
+
+        try:
+            await tunnel.Tunnel(client, dial).run()
+        finally:
+            await client.close()
         return client
 
 
