@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import zlib
+from unittest import mock
 
 import pytest
 from standin.server import kubeconfig
@@ -93,11 +94,11 @@ def test_what_is_not_spdy_3_is_refused(data: bytes) -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
 @served(kubelet_token=TOKEN)
 async def test_kubectl_forwards_ports(bench: Bench) -> None:
-    tunnel._ANSWER_S = 0.2
     environment = os.environ | {
         "KUBECONFIG": str(kubeconfig(bench.server, bench.admin)),
         "HOME": str(bench.server.state),
     }
+    quick = mock.patch.object(tunnel, "_ANSWER_S", 0.2)
     async with kubelet_of(bench) as kubelet:
         process = await asyncio.create_subprocess_exec(
             *("kubectl", "port-forward", "pod/web", ":5432"),
@@ -106,6 +107,7 @@ async def test_kubectl_forwards_ports(bench: Bench) -> None:
             env=environment,
         )
         try:
+            quick.start()
             assert process.stdout is not None
             async with asyncio.timeout(15):
                 said = (await process.stdout.readline()).decode()
@@ -124,5 +126,6 @@ async def test_kubectl_forwards_ports(bench: Bench) -> None:
                     await kubelet.left.wait()
             assert kubelet.asked[-1][:2] == ("/portForward/default/web", [("port", "5432")])
         finally:
+            quick.stop()
             process.terminate()
             await process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 
@@ -91,17 +92,13 @@ async def test_objects_that_begin_or_cease_to_match_are_added_and_deleted(bench:
 
 @served()
 async def test_a_quiet_watch_gets_bookmarks(bench: Bench) -> None:
-    before = reading._BOOKMARK_S
-    reading._BOOKMARK_S = 0.05
-    try:
+    with mock.patch.object(reading, "_BOOKMARK_S", 0.05):
         async with watching(bench.admin, CONFIG_MAP) as watched:
             bench.server.store.advance()
             event = await watched.full()
             assert event.type == "BOOKMARK"
             assert event.object["kind"] == "ConfigMap"
             assert event.object["metadata"]["resourceVersion"] == str(bench.server.store.version)
-    finally:
-        reading._BOOKMARK_S = before
 
 
 @served()
