@@ -21,9 +21,8 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -174,25 +173,22 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _empty(path: Path, *, spare: Path) -> None:
-    def again(function: Callable[..., Any], failed: str, _info: Any) -> None:
-        # Data directories of databases may be closed to their own owner.
-        for each in (Path(failed).parent, Path(failed)):
-            with contextlib.suppress(OSError):
-                if not each.is_symlink():
-                    each.chmod(stat.S_IRWXU)
-        if function in {os.open, os.scandir, os.lstat}:
-            shutil.rmtree(failed)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                function(failed)
-
     for child in path.iterdir():
-        if child == spare:
-            continue
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child, onerror=again)
-        else:
-            child.unlink()
+        if child != spare:
+            _remove(child)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a tree; what somebody else removes meanwhile is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        # Data directories of databases may be closed to their own owner.
+        path.chmod(stat.S_IRWXU)
+        for child in path.iterdir():
+            _remove(child)
+        path.rmdir()
 
 
 # ---------------------------------------------------------------------- finding clusters
