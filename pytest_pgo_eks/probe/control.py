@@ -213,7 +213,8 @@ class Probe:
         self.file = file
         self._shell = shell
         self._installed = installed
-        self._directory = directory
+        self.directory = directory
+        """Where the run lives in the pod."""
         self._next_key = next_key
         self._paths: dict[int, str] = {}
         self._stopped = False
@@ -301,7 +302,7 @@ class Probe:
     def _tell(self, command: dict[str, Any], deadline_s: float = 30.0) -> dict[str, Any]:
         # A login may be in the command, and arguments show in process lists: standard input.
         (answer,) = self._installed.call(
-            "ctl", self._directory, stdin=command, deadline_s=deadline_s
+            "ctl", self.directory, stdin=command, deadline_s=deadline_s
         )
         if "error" in answer:
             raise Inconclusive(f"the probe could not {command['do']}: {answer['error']}")
@@ -376,7 +377,7 @@ class Probe:
 
     def _follow(self) -> bool:
         """Read until the stream is over or cut; True if the agent is known to be gone."""
-        command = self._installed.command("follow", self._directory, str(self.stream.cut()))
+        command = self._installed.command("follow", self.directory, str(self.stream.cut()))
         try:
             running = self._shell.open_exec(self._installed.namespace, self._installed.pod, command)
         except NotFound:

@@ -103,7 +103,7 @@ def test_deadlines_and_endings_close_the_socket(
         pytest.fail("no deadline ever passed")
     assert _waiting(hanging) > 5, "a deadline must leave the commit waiting, not cancel it"
     if ending != "stop":
-        pid = int((Path(probe._directory) / "pid").read_text())
+        pid = int((Path(probe.directory) / "pid").read_text())
         os.kill(pid, signal.SIGTERM if ending == "terminate" else signal.SIGKILL)
     probe.stop()
     history = History.load(tmp_path / "h.jsonl.gz")

@@ -39,7 +39,7 @@ def test_a_stream_cut_again_and_again_loses_nothing(login: Login, tmp_path: Path
     history = History.load(tmp_path / "h.jsonl.gz")
     assert history.end == "stopped"
     assert {f.outcome for f in judge(history, "sync")} == {"holds"}
-    written = (Path(probe._directory) / "stream.jsonl").read_bytes()
+    written = (Path(probe.directory) / "stream.jsonl").read_bytes()
     assert b"".join(probe.stream.lines) == written
 
 
@@ -50,7 +50,7 @@ def test_a_killed_agent_leaves_a_history_that_blames_nobody(
     path = PathSpec("primary", login, workers=4, pace_s=0.0, scout_every_s=0.02)
     with installed.start([path], tmp_path / "h.jsonl.gz") as probe:
         probe.wait_for_ack("primary", probe.mark("begin"), 10)
-        os.kill(int((Path(probe._directory) / "pid").read_text()), signal.SIGKILL)
+        os.kill(int((Path(probe.directory) / "pid").read_text()), signal.SIGKILL)
         probe.stream.wait(10**6, 5)
         with pytest.raises(ExecProblem, match="no probe runs"):
             probe.mark("too late")
