@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,39 @@ def _subject(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _troubles(document: Mapping[str, Any], run_dir: Path) -> Iterator[str]:
-    """Show what failed: violations before infrastructure, each in the order of time."""
+    """Show what failed: violations before infrastructure, each in the order of time.
+
+    What failed for the same reason at the same place is told once: a cluster that did not come up
+    fails every scenario alike.
+    """
     for verdict in ("violation", "inconclusive"):
+        alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for scenario in document["scenarios"]:
-            if scenario["verdict"] != verdict:
-                continue
+            if scenario["verdict"] == verdict:
+                alike.setdefault((scenario["reason"], _failed_step(scenario)), []).append(scenario)
+        for (reason, step), scenarios in alike.items():
             yield ""
-            yield f"{verdict}: {scenario['feature']} – {scenario['name']}"
-            failed = [step for step in scenario["steps"] if step["outcome"] == "failed"]
-            if failed:
-                yield f"  at: {failed[0]['kind'].capitalize()} {failed[0]['text']}"
-            for line in _first(scenario["reason"], 12):
+            yield from _told(verdict, scenarios)
+            if step:
+                yield f"  at: {step}"
+            for line in _first(reason, 12):
                 yield f"  {line}"
-            if scenario["attachments"]:
-                yield f"  open: {run_dir / scenario['attachments'][0]}"
-            yield f"  again: {document['rerun']} '{scenario['id']}'"
+            attached = [path for scenario in scenarios for path in scenario["attachments"]]
+            if attached:
+                yield f"  open: {run_dir / attached[0]}"
+            yield f"  again: {document['rerun']} {shlex.quote(scenarios[0]['id'])}"
+
+
+def _failed_step(scenario: Mapping[str, Any]) -> str:
+    failed = [step for step in scenario["steps"] if step["outcome"] == "failed"]
+    return f"{failed[0]['kind'].capitalize()} {failed[0]['text']}" if failed else ""
+
+
+def _told(verdict: str, scenarios: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for scenario in scenarios[:3]:
+        yield f"{verdict}: {scenario['feature']} – {scenario['name']}"
+    if len(scenarios) > 3:
+        yield f"{verdict}: {len(scenarios) - 3} more scenarios for the same reason"
 
 
 def _notable(document: Mapping[str, Any]) -> Iterator[str]:

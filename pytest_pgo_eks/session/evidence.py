@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from _pytest.outcomes import Failed
+from pytest_bdd.parser import ScenarioTemplate
 
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin import tags
@@ -218,10 +219,19 @@ def identity(item: pytest.Item) -> ScenarioIdentity:
         id=item.nodeid,
         feature=template.feature.name or "",
         rule=template.rule.name if template.rule else "",
-        name=item.name,
+        name=_title(item, template),
         tags=names,
         line=template.line_number,
     )
+
+
+def _title(item: pytest.Item, template: ScenarioTemplate) -> str:
+    """Return the scenario's name with its row filled in; the row behind it if it is not named."""
+    row = getattr(item, "callspec", None)
+    if row is None:
+        return item.name
+    title = template.render(row.params["_pytest_bdd_example"]).name
+    return title if title != template.name else item.name
 
 
 def _disruptive(item: pytest.Item) -> bool:
