@@ -52,7 +52,11 @@ async def shared_processes(bed: Bed) -> None:
     await bed.pod("shared", script(orphan), script("exec sleep 2000"), shareProcessNamespace=True)
     await bed.until("shared", lambda p: condition(p, "Ready") == "True")
     look = "ps -eo pid,ppid,args --no-headers"
-    lines = [line.split(None, 2) for line in (await bed.shell("shared", look)).splitlines()]
+    lines: list[list[str]] = []
+    for _ in range(50):
+        lines = [line.split(None, 2) for line in (await bed.shell("shared", look)).splitlines()]
+        if {"sleep 300", "sleep 1000", "sleep 2000"} <= {line[2] for line in lines}:
+            break
     by_args = {line[2]: line for line in lines}
     assert by_args["sleep infinity"][:2] == ["1", "0"], lines
     assert by_args["sleep 1000"][1] == "0", lines
@@ -281,10 +285,18 @@ async def no_program(bed: Bed) -> None:
 async def users(bed: Bed) -> None:
     """runAsUser shows inside, runAsNonRoot refuses root, and a read-only root is one."""
     context = {"runAsUser": 1234, "runAsGroup": 77, "readOnlyRootFilesystem": True}
+    # Whatever the supervisor's own is.
+    os.umask(0o077)
     await bed.pod("user", script("exec sleep 1000", securityContext=context))
     await bed.pod("root", script("exec sleep 1000", securityContext={"runAsNonRoot": True}))
     await bed.running("user")
     assert await bed.shell("user", "id -u; id -g; whoami") == "1234\n77\nuser\n"
+    assert (
+        await bed.shell(
+            "user", "umask; stat -c %a / /dev /var /etc /usr /tmp /work 2>/dev/null | sort -u"
+        )
+        == "0022\n1777\n755\n"
+    )
     refused = await bed.exec("user", "sh", "-c", "touch /x")
     assert b"Read-only file system" in refused.stderr, refused
     writable = await bed.exec("user", "sh", "-c", "touch /usr/x /etc/x")

@@ -118,6 +118,16 @@ def test_a_preloaded_library_is_always_there() -> None:
         assert Path(arguments[at - 1]).exists()
 
 
+def test_directories_above_mounts_are_open_as_in_an_image() -> None:
+    mounts = (Mount(Path("/v"), "/etc/pgbackrest/conf.d"), Mount(Path("/w"), "/tmp"))
+    arguments = view(mounts=mounts, scripts={"/opt/crunchy/bin/x": Path("/s")}).arguments()
+    made = [b for a, b in pairwise(arguments) if a == "--dir"]
+    assert made.index("/etc") < made.index("/etc/pgbackrest")
+    assert "/opt/crunchy/bin" in made
+    assert not any(path.startswith("/tmp") for path in made)
+    assert arguments.index("/etc/pgbackrest") < arguments.index("/etc/pgbackrest/conf.d")
+
+
 def test_everybody_has_a_name() -> None:
     passwd, group, home = rootfs.passwd(26, 26)
     assert "postgres:x:26:26:" in passwd

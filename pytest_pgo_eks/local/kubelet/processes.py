@@ -59,6 +59,8 @@ def spawn(
         stderr=stderr,
         pass_fds=pass_fds,
         cwd="/",
+        # A container's is 022 whatever ours is.
+        umask=0o022,
         start_new_session=session,
     )
     return Process(popen)

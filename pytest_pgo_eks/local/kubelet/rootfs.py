@@ -48,16 +48,12 @@ class View:
     read_only_root: bool
     workdir: str
     home: str
-    proc: bool = True
 
     def arguments(self) -> list[str]:
         """Return bubblewrap's arguments for the file system, in the order it must apply them."""
         taken = {mount.target.rstrip("/") for mount in self.mounts}
-        args = [*_programs(), *self._etc()]
-        args += ["--proc", "/proc"] if self.proc else []
-        args += ["--dev", "/dev"]
-        for path in ("/run", "/var/lib", "/var/run", "/home", "/opt", "/mnt"):
-            args += ["--dir", path]
+        args = self._directories()
+        args += [*_programs(), *self._etc(), "--proc", "/proc", "--dev", "/dev"]
         for path in ("/tmp", "/var/tmp"):  # noqa: S108 - a path inside the container
             if path not in taken:
                 args += ["--perms", "1777", "--tmpfs", path]
@@ -78,6 +74,18 @@ class View:
         if self.read_only_root:
             args += ["--remount-ro", "/"]
         return [*args, "--chdir", self.workdir]
+
+    def _directories(self) -> list[str]:
+        """Make the directories above everything, which bubblewrap by itself makes as 0700."""
+        targets = [mount.target for mount in self.mounts]
+        below = [*targets, *self.scripts, *map(str, self.image.prefixes), self.home]
+        wanted = {"/usr", "/etc", "/run", "/var/lib", "/var/run", "/home", "/opt", "/mnt"}
+        wanted |= {str(parent) for path in below for parent in Path(path).parents}
+        # What lies inside a mount is not ours to make.
+        hidden = ("/tmp", "/dev", "/proc", *targets)  # noqa: S108
+        ours = [p for p in wanted if not any(Path(p).is_relative_to(h) for h in hidden)]
+        ours += [str(parent) for path in ours for parent in Path(path).parents]
+        return [arg for path in sorted({*ours} - {"/"}) for arg in ("--dir", path)]
 
     def _etc(self) -> list[str]:
         args = []
