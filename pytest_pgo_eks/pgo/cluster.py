@@ -36,13 +36,17 @@ class PostgresCluster:
     """One PostgresCluster in one namespace. Safe for use by many threads.
 
     What it declares (``declared``, ``lease_s`` …) is read from the object itself, so an adopted
-    cluster needs no file. Close it, or its watches go on.
+    cluster needs no file. Close it, or its watches go on. ``operator_namespace`` is where the operator
+    runs, if elsewhere.
     """
 
-    def __init__(self, kube: Kube, namespace: str, name: str) -> None:
+    def __init__(
+        self, kube: Kube, namespace: str, name: str, *, operator_namespace: str | None = None
+    ) -> None:
         self.kube = kube
         self.namespace = namespace
         self.name = name
+        self.operator_namespace = operator_namespace or namespace
         self.watcher = Watcher(kube)
         # Up to when (UTC) logs were judged by :mod:`~pytest_pgo_eks.pgo.health`.
         self.judged_until: datetime | None = None

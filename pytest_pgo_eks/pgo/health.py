@@ -71,7 +71,7 @@ def identity(postgres: PostgresCluster) -> Identity:
     if seen.status is None or len(seen.writable) != 1:
         raise ApiProblem(f"{postgres.name} has no single primary: {', '.join(seen.writable)}")
     server = seen.servers[seen.writable[0]]
-    running = operator.current(postgres.kube, postgres.namespace)
+    running = operator.current(postgres.kube, postgres.operator_namespace)
     return Identity(
         cluster_uid=seen.status.uid,
         system_identifier=server.system_identifier,
@@ -251,7 +251,7 @@ def _system(seen: Observation, before: Identity | None) -> Finding:
 def _operator(postgres: PostgresCluster, before: Identity | None) -> Finding:
     rule = "operator-not-restarted"
     try:
-        now = operator.current(postgres.kube, postgres.namespace)
+        now = operator.current(postgres.kube, postgres.operator_namespace)
     except ApiProblem as problem:
         return Finding(rule, "unknown", f"the operator is not there: {problem}")
     numbers = {"restarts": now.restarts}

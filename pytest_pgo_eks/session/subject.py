@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Pulling images and making nodes may take this much longer than starting processes.
 _REAL_GRACE = 6.0
 _SICK_S = 15.0
+STAND_IN_NAMESPACE = "postgres-operator"
 
 
 def refuse_manifest(settings: Settings, items: Iterable[pytest.Item]) -> None:
@@ -71,23 +72,38 @@ class Subject:
         from pytest_pgo_eks.pgo import verify
 
         within_s = Timeouts.of(settings)["operator-ready"]
-        operator = verify(
-            self._kube(cluster), settings.namespace, within_s=within_s, progress=progress
-        )
+        # The stand-in brings its operator along; it watches every namespace.
+        namespace = STAND_IN_NAMESPACE if cluster.stand_in else settings.namespace
+        operator = verify(self._kube(cluster), namespace, within_s=within_s, progress=progress)
         self._note(pgo=operator.version)
         return operator
 
     @pytest.hookimpl(trylast=True)
     def pytest_pgo_postgres(
-        self, cluster: ClusterHandle, settings: Settings, progress: Progress, first: bool
+        self,
+        cluster: ClusterHandle,
+        operator: object,
+        settings: Settings,
+        progress: Progress,
+        first: bool,
     ) -> PostgresCluster:
-        from pytest_pgo_eks.pgo import PostgresCluster, available_postgres
+        from pytest_pgo_eks.pgo import Operator, PostgresCluster, available_postgres
 
         kube = self._kube(cluster)
         manifest = render(settings, needs_failover=False, available=available_postgres(kube))
-        postgres = PostgresCluster(kube, settings.namespace, manifest["metadata"]["name"])
+        namespace = settings.namespace
+        postgres = PostgresCluster(
+            kube,
+            namespace,
+            manifest["metadata"]["name"],
+            operator_namespace=operator.namespace if isinstance(operator, Operator) else namespace,
+        )
         self._postgres.append(postgres)
         if first:
+            if kube.find("Namespace", namespace) is None:
+                kube.create(
+                    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+                )
             postgres.apply(manifest)
             seen = postgres.wait_ready(
                 within_s=Timeouts.of(settings)["postgres-ready"],
@@ -134,7 +150,8 @@ class Subject:
         from pytest_pgo_eks.diagnostics.collect import collect
 
         headline = str(error).splitlines()[0] if str(error) else type(error).__name__
-        collect(self._kube(cluster), [settings.namespace], folder, headline=headline)
+        namespaces = [settings.namespace, *([STAND_IN_NAMESPACE] if cluster.stand_in else [])]
+        collect(self._kube(cluster), namespaces, folder, headline=headline)
 
     def pytest_sessionfinish(self) -> None:
         for postgres in self._postgres:
