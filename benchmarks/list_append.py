@@ -31,8 +31,12 @@ SHAPES = {"short": (8, 32, 3), "elle": (100, 100, 5)}
 PLANTED = 5
 
 
-def generate(transactions: int, shape: str) -> History:
-    """Make a serializable history of ten clients, with a few reads that miss the newest element."""
+def generate(transactions: int, shape: str) -> tuple[History, int]:
+    """Make a serializable history of ten clients, with a few reads that miss the newest elements.
+
+    Returns the history and how many such reads there are; what such a read comes to (G-single,
+    G2-item, or nothing but real time) depends on what else its transaction did.
+    """
     live, limit, most = SHAPES[shape]
     chance = random.Random(1)
     lists: dict[int, array[int]] = {k: array("q") for k in range(live)}
@@ -40,7 +44,8 @@ def generate(transactions: int, shape: str) -> History:
     next_key, value = live, 0
     op, at, key_column, value_column, count, kind = (array(c) for c in "qqiqiB")
     elements = array("q")
-    stale = set(chance.sample(range(transactions // 4, transactions), PLANTED))
+    stale = set(range(transactions // 4, transactions, transactions // (4 * PLANTED) * 3))
+    planned = len(stale)
     for number in range(1, transactions + 1):
         for step in range(chance.randrange(1, most + 1)):
             place = int(chance.random() * live)
@@ -61,9 +66,9 @@ def generate(transactions: int, shape: str) -> History:
                     next_key += 1
             else:
                 seen = lists[key]
-                if number in stale and len(seen) > 3 and step == 0:
+                if stale and number >= min(stale) and len(seen) > 3:
                     seen = seen[:-3]
-                    stale.discard(number)
+                    stale.discard(min(stale))
                 kind.append(1)
                 value_column.append(0)
                 count.append(len(seen))
@@ -77,7 +82,7 @@ def generate(transactions: int, shape: str) -> History:
         "kind": np.full(transactions, TXN, np.uint8),
         "outcome": np.full(transactions, OK, np.uint8),
     }
-    micro = {
+    micro: dict[str, Column] = {
         "op": np.frombuffer(op, np.int64),
         "at": np.frombuffer(at, np.int64),
         "key": np.frombuffer(key_column, np.int32),
@@ -85,11 +90,12 @@ def generate(transactions: int, shape: str) -> History:
         "count": np.frombuffer(count, np.int32),
         "kind": np.frombuffer(kind, np.uint8),
     }
-    return History(
+    history = History(
         ops=Table(ops),
         micro=Table(micro),
         elements=Table({"value": np.frombuffer(elements, np.int64)}),
     )
+    return history, planned - len(stale)
 
 
 def peak_mib() -> float:
@@ -97,7 +103,7 @@ def peak_mib() -> float:
 
 
 def measure(transactions: int, shape: str, real_time: bool) -> None:
-    history = generate(transactions, shape)
+    history, planted = generate(transactions, shape)
     before = peak_mib()
     began, cpu = time.perf_counter(), time.process_time()
     found = find_anomalies(history, real_time=real_time)
@@ -106,7 +112,7 @@ def measure(transactions: int, shape: str, real_time: bool) -> None:
         f"{shape:>6}{' real time' if real_time else '':10} {transactions:>9,} txns  "
         f"{len(history.elements):>11,} elements  {found.edges:>10,} edges  {took:6.2f} s "
         f"({cpu:.2f} s of one core)  {transactions / took / 1e3:6.0f} k txn/s  peak {peak_mib():6.0f} MiB "
-        f"(history itself {before:.0f})  found {found.counts} of {PLANTED} planted"
+        f"(history itself {before:.0f})  found {found.counts} of {planted} planted"
     )
 
 
