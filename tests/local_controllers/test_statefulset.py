@@ -215,7 +215,8 @@ def test_a_set_made_again_takes_over_what_its_predecessor_left(tell: Tell) -> No
 
         async def orphaned() -> bool:
             found = [*await bed.every(POD), *await bed.every(CONTROLLER_REVISION)]
-            return len(found) == 2 and not any(o["metadata"].get("ownerReferences") for o in found)
+            alone = not any(o["metadata"].get("ownerReferences") for o in found)
+            return len(found) == 2 and alone and await bed.get(STATEFUL_SET, "db") is None
 
         await bed.until(orphaned)
         successor = await bed.create(STATEFUL_SET, stateful_set("db"))
