@@ -23,6 +23,7 @@ _READ_S = 1.0
 _RETRY_S = 0.2
 _HEADER_S = 20.0
 _CUTS = 200
+_STOP_TRIES = 3
 
 
 class Ran(Protocol):
@@ -283,10 +284,15 @@ class Probe:
         if self._stopped:
             return self.file
         self._stopped = True
-        try:
-            self._tell({"do": "stop"})
-        except Inconclusive:
-            self.stream.wait(len(self.stream.lines), _READ_S)
+        for _ in range(_STOP_TRIES):
+            try:
+                self._tell({"do": "stop"})
+                break
+            except Inconclusive:
+                # Gone, or exec failed: only the stream can tell, and a probe must not be left behind.
+                self.stream.wait(len(self.stream.lines), _READ_S)
+                if self.stream.end is not None:
+                    break
         self._thread.join(timeout=30)
         self.stream.over("lost")
         self.stream.close()

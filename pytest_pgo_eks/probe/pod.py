@@ -71,6 +71,12 @@ def manifests(
                 "terminationGracePeriodSeconds": 1,
                 "restartPolicy": "Always",
                 "nodeSelector": dict(node_selector or {}),
+                # What the "restricted" Pod Security Standard asks for.
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
                 "containers": [
                     {
                         "name": "probe",

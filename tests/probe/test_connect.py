@@ -153,6 +153,11 @@ def test_answers_of_the_name_server_are_understood() -> None:
     address = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 5, 4) + bytes([10, 1, 2, 3])
     assert resolve.parse(head + question[12:] + cname + address) == ["10.1.2.3"]
     missing = struct.pack(">HHHHHH", 7, 0x8183, 1, 0, 0, 0)
-    assert resolve.parse(missing + question[12:]) == []
+    assert resolve.parse(missing + question[12:]) is None
+    six = b"\xc0\x0c" + struct.pack(">HHIH", 28, 1, 5, 16) + bytes(15) + b"\x01"
+    one = struct.pack(">HHHHHH", 7, 0x8180, 1, 1, 0, 0)
+    assert resolve.parse(one + question[12:] + six) == ["::1"]
+    none = struct.pack(">HHHHHH", 7, 0x8180, 1, 0, 0, 0)
+    assert resolve.parse(none + question[12:]) == []
     with pytest.raises(OSError, match="code 2"):
         resolve.parse(struct.pack(">HHHHHH", 7, 0x8182, 1, 0, 0, 0) + question[12:])

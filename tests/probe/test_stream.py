@@ -137,3 +137,22 @@ def test_no_secret_reaches_the_stream() -> None:
     assert "geheim" not in json.dumps(without_secrets(told))
     assert without_secrets(told)["paths"][0]["target"]["user"] == "u"
     assert without_secrets(told)["token"] == "********"
+
+
+def test_an_agent_that_nobody_listens_to_stops(
+    installed: Installed, login: Login, tmp_path: Path
+) -> None:
+    installed.prepare(login, counters=8)
+    directory = str(tmp_path / "pod" / "alone")
+    document = PathSpec("primary", login, workers=1).document(0)
+    told = {"run": "alone", "paths": [document], "abandoned_s": 1.0}
+    installed.call("run", directory, stdin=told)
+    stream = tmp_path / "pod" / "alone" / "stream.jsonl"
+    with closing(Stream(tmp_path / "part")) as lines:
+        for _ in range(100):
+            lines.wait(10**6, 0.1)
+            if b'"end":' in stream.read_bytes():
+                break
+        lines.feed(stream.read_bytes())
+        assert lines.end == "abandoned"
+    assert History.of(lines.lines).is_complete

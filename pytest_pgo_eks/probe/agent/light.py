@@ -39,8 +39,12 @@ def follow(directory: str, offset: int) -> int:
         pid = int(file.read())
     stream = os.open(f"{directory}/stream.jsonl", os.O_RDONLY)
     os.lseek(stream, offset, os.SEEK_SET)
+    seen = 0.0
     while True:
         alive = runs(pid)
+        if time.monotonic() - seen >= 1.0:
+            seen = time.monotonic()
+            os.utime(f"{directory}/pid")  # somebody listens: the agent stops when nobody does
         while chunk := os.read(stream, 1 << 16):
             while chunk:
                 chunk = chunk[os.write(1, chunk) :]

@@ -36,6 +36,7 @@ _FLUSH_S = 0.1
 _HEARTBEAT_S = 1.0
 _BACKLOG_BYTES = 128 << 20
 _DRAIN_S = 0.5
+_ABANDONED_S = 900.0
 
 
 class Spool:
@@ -121,9 +122,22 @@ class Agent:
         self.recorder.event("path", number=path.number, name=path.plan.name, reads=path.plan.reads)
         path.start()
 
-    def _terminated(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.stop("terminated"))
-        self._background.add(task)
+    def _terminated(self, reason: str = "terminated") -> None:
+        if not self._ending:
+            self._background.add(asyncio.get_running_loop().create_task(self.stop(reason)))
+
+    def _abandoned(self) -> bool:
+        """Tell whether nobody has read the stream for so long that the runner must be gone.
+
+        Without this a runner that was killed would leave a load on somebody's cluster for good.
+        """
+        if self._ending:
+            return False
+        try:
+            heard = (self.directory / "pid").stat().st_mtime
+        except OSError:
+            return False
+        return time.time() - heard > float(self.config.get("abandoned_s", _ABANDONED_S))
 
     async def _flush_forever(self) -> None:
         quiet_since = time.monotonic()
@@ -134,6 +148,8 @@ class Agent:
                 line = self.recorder.cut(idle=True)
             if line is not None:
                 quiet_since = time.monotonic()
+            if self._abandoned():
+                self._terminated("abandoned")
             if self.spool.write(line):
                 if self._full:
                     self.recorder.event("disk", state="has room again")

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 
 _RETRY_S = 0.1
-_A = 1
+_A, _AAAA = 1, 28
 
 
 class _Config:
@@ -69,7 +69,7 @@ def _read() -> _Config:
 
 
 async def addresses(host: str) -> list[str]:
-    """Return the IPv4 addresses of ``host`` (or ``host`` itself if it is an address).
+    """Return the addresses of ``host`` (or ``host`` itself if it is one): IPv4, else IPv6.
 
     :raises OSError: no such name, or no server to ask. Cancelling is the only time-out.
     """
@@ -86,13 +86,17 @@ async def addresses(host: str) -> list[str]:
     if not config.servers:
         raise OSError("no name server is configured")
     for name in config.candidates(host):
-        if found := await _ask(config.servers, name):
-            return found
+        for kind in (_A, _AAAA):
+            found = await _ask(config.servers, name, kind)
+            if found:
+                return found
+            if found is None:
+                break  # no such name, of whatever kind
     raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
 
 class _Question(asyncio.DatagramProtocol):
-    def __init__(self, ident: int, answer: asyncio.Future[list[str]]) -> None:
+    def __init__(self, ident: int, answer: asyncio.Future[list[str] | None]) -> None:
         self._ident = ident
         self._answer = answer
 
@@ -111,11 +115,11 @@ class _Question(asyncio.DatagramProtocol):
         """ICMP says nobody listens: ask again at the next turn, as glibc does."""
 
 
-async def _ask(servers: list[str], name: str) -> list[str]:
+async def _ask(servers: list[str], name: str, kind: int) -> list[str] | None:
     loop = asyncio.get_running_loop()
     ident = secrets.randbelow(65536)
-    packet = question(ident, name)
-    answer: asyncio.Future[list[str]] = loop.create_future()
+    packet = question(ident, name, kind)
+    answer: asyncio.Future[list[str] | None] = loop.create_future()
     turn = 0
     while True:
         server = servers[turn % len(servers)]
@@ -132,21 +136,26 @@ async def _ask(servers: list[str], name: str) -> list[str]:
             transport.abort()
 
 
-def question(ident: int, name: str) -> bytes:
-    """Return a recursive query for the A records of ``name``."""
+def question(ident: int, name: str, kind: int = _A) -> bytes:
+    """Return a recursive query for the records of ``name`` that are of ``kind``."""
     labels = b"".join(bytes([len(p)]) + p.encode("idna") for p in name.split(".") if p)
-    return struct.pack(">HHHHHH", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + b"\0\1\0\1"
+    return (
+        struct.pack(">HHHHHH", ident, 0x0100, 1, 0, 0, 0)
+        + labels
+        + b"\0"
+        + struct.pack(">HH", kind, 1)
+    )
 
 
-def parse(packet: bytes) -> list[str]:
-    """Return the addresses in an answer; an empty list for NXDOMAIN and for no data.
+def parse(packet: bytes) -> list[str] | None:
+    """Return the addresses in an answer, None for NXDOMAIN.
 
     :raises OSError: the server failed (SERVFAIL, REFUSED).
     """
     _ident, flags, questions, answers, _, _ = struct.unpack_from(">HHHHHH", packet)
     code = flags & 15
     if code == 3:
-        return []
+        return None
     if code:
         raise OSError(f"the name server answered with code {code}")
     at = 12
@@ -159,6 +168,8 @@ def parse(packet: bytes) -> list[str]:
         at += 10
         if kind == _A and length == 4:
             found.append(socket.inet_ntoa(packet[at : at + 4]))
+        elif kind == _AAAA and length == 16:
+            found.append(socket.inet_ntop(socket.AF_INET6, packet[at : at + 16]))
         at += length
     return found
 
