@@ -49,7 +49,11 @@ def cells(pod: Obj) -> list[Any]:
 def _gates(gates: list[Obj], status: Obj) -> str:
     if not gates:
         return "<none>"
-    true = {one["type"] for one in status.get("conditions") or [] if one["status"] == "True"}
+    true = {
+        one.get("type", "")
+        for one in status.get("conditions") or []
+        if one.get("status", "") == "True"
+    }
     return f"{sum(one['conditionType'] in true for one in gates)}/{len(gates)}"
 
 
@@ -119,5 +123,6 @@ def _any_running(status: Obj) -> bool:
 
 def _is_ready(status: Obj) -> bool:
     return any(
-        one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or []
+        one.get("type", "") == "Ready" and one.get("status", "") == "True"
+        for one in status.get("conditions") or []
     )

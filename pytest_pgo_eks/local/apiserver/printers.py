@@ -43,8 +43,10 @@ def _service(obj: Obj) -> list[Any]:
 
 def _node(obj: Obj) -> list[Any]:
     spec, status = parts(obj)
-    ready = [one for one in status.get("conditions") or [] if one["type"] == "Ready"]
-    words = ["Ready" if one["status"] == "True" else "NotReady" for one in ready] or ["Unknown"]
+    ready = [one for one in status.get("conditions") or [] if one.get("type", "") == "Ready"]
+    words = ["Ready" if one.get("status", "") == "True" else "NotReady" for one in ready] or [
+        "Unknown"
+    ]
     if spec.get("unschedulable"):
         words.append("SchedulingDisabled")
     prefix = "node-role.kubernetes.io/"
@@ -53,7 +55,7 @@ def _node(obj: Obj) -> list[Any]:
     info = status.get("nodeInfo") or {}
     addresses: dict[str, str] = {}
     for one in status.get("addresses") or []:
-        addresses.setdefault(one["type"], one["address"])
+        addresses.setdefault(one.get("type", ""), one.get("address", ""))
     return [
         name(obj),
         ",".join(words),
@@ -154,8 +156,8 @@ def _listed(found: list[str], limit: int = 3) -> str:
 def _endpoints(obj: Obj) -> list[Any]:
     found = []
     for subset in obj.get("subsets") or []:
-        addresses = [one["ip"] for one in subset.get("addresses") or []]
-        ports = [one["port"] for one in subset.get("ports") or []]
+        addresses = [one.get("ip", "") for one in subset.get("addresses") or []]
+        ports = [one.get("port", "") for one in subset.get("ports") or []]
         if not ports:
             found += addresses
         found += [f"{address}:{port}" for port in ports for address in addresses]

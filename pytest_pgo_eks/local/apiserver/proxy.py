@@ -81,7 +81,9 @@ class KubeletProxy:
         if node is None:
             raise problems.not_found("", "nodes", name)
         status = node.get("status") or {}
-        addresses = {one["type"]: one["address"] for one in status.get("addresses") or []}
+        addresses = {
+            one.get("type", ""): one.get("address", "") for one in status.get("addresses") or []
+        }
         port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
         if "InternalIP" not in addresses or not port:
             raise Problem(500, "InternalError", f"node {name} has not said where its kubelet is")

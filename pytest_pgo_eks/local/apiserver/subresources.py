@@ -304,7 +304,9 @@ def _look(obj: Obj, path: str) -> Any:
 
 def _ready(pod: Obj) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(
+        one.get("type", "") == "Ready" and one.get("status", "") == "True" for one in conditions
+    )
 
 
 def _too_many(message: str, headers: dict[str, str]) -> Problem:
@@ -319,7 +321,7 @@ def _too_many(message: str, headers: dict[str, str]) -> Problem:
 
 
 def _scheduled(conditions: list[Obj]) -> None:
-    conditions[:] = [one for one in conditions if one["type"] != "PodScheduled"]
+    conditions[:] = [one for one in conditions if one.get("type", "") != "PodScheduled"]
     conditions.append(
         {
             "type": "PodScheduled",

@@ -47,6 +47,8 @@ _STRICT = frozenset(
         "PersistentVolumeClaimVolumeSource",
         "StorageClass",
         "HostPathVolumeSource",
+        "EndpointAddress",
+        "CoreV1EndpointPort",
     }
 )
 _LENIENT = {("StatefulSetSpec", "serviceName"), ("ConfigMapKeySelector", "name")}

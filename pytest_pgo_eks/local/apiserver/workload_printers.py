@@ -43,7 +43,9 @@ def stateful_set(obj: Obj) -> list[Any]:
 
 def job(obj: Obj) -> list[Any]:
     spec, status = parts(obj)
-    true = {one["type"] for one in status.get("conditions") or [] if one.get("status") == "True"}
+    true = {
+        one.get("type", "") for one in status.get("conditions") or [] if one.get("status") == "True"
+    }
     word = "Running"
     for condition, said in (("Complete", "Complete"), ("Failed", "Failed")):
         if condition in true:

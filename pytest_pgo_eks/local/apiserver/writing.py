@@ -340,6 +340,8 @@ class Writing:
         if not isinstance(config, dict) or not config.get("apiVersion") or not config.get("kind"):
             raise bad_request("invalid object type: apiVersion and kind must be set")
         given = config.get("metadata") or {}
+        if not isinstance(given, dict):
+            raise bad_request("metadata must be an object")
         if given.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         if given.get("name", call.name) != call.name:
