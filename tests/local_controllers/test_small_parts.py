@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError
@@ -36,6 +36,8 @@ def merged(target: Any, patch: Any) -> Any:
     return result
 
 
+# A busy machine is no failure.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_objects, _objects)
 def test_a_difference_leads_from_one_to_the_other(old: Obj, new: Obj) -> None:
     patch = merge_diff(old, new)
