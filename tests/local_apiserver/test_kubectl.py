@@ -294,6 +294,8 @@ async def test_resources_and_fields_are_explained(bench: Bench) -> None:
     bad = await kubectl.refused("apply", "-f", "-", stdin=one.replace('"size":1', '"sise":1'))
     assert 'unknown field "spec.sise"' in bad
     assert await kubectl("get", "wd", "-o", "name") == "widget.example.com/w"
+    unknown = await kubectl.refused("apply", "-f", "-", stdin=one.replace("Widget", "Gadget"))
+    assert 'no matches for kind "Gadget" in version "example.com/v1"' in unknown
 
 
 @served()

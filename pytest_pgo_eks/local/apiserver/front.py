@@ -69,6 +69,10 @@ class Front:
         plain = path.rstrip("/") or "/"
         if plain.startswith(_HEALTH):
             return self._health(request, plain)
+        if plain == "/openapi/v2" and "proto-openapi" in request.headers.get("Accept", ""):
+            return web.Response(
+                body=openapi.V2_PROTOBUF, headers={"Content-Type": openapi.PROTOBUF}
+            )
         aggregated = plain in {"/api", "/apis"} and _wants_aggregated(request)
         key = plain + ("#" if aggregated else "")
         found = self._documents.get(key)
