@@ -68,7 +68,7 @@ class Bed:
                     found = await look()
                     if found:
                         return found
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.015)
         except TimeoutError:
             raise AssertionError(f"not within {within_s} s; last seen: {found!r}") from None
 
