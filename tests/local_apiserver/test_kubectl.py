@@ -141,6 +141,19 @@ async def test_apply_on_the_server_names_the_other_manager(bench: Bench) -> None
 
 
 @served()
+async def test_apply_moves_from_the_client_to_the_server(bench: Bench) -> None:
+    kubectl = _kubectl(bench)
+    await kubectl("apply", "-f", "-", stdin=_MANIFEST)
+    await kubectl("apply", "--server-side", "-f", "-", stdin=_MANIFEST)
+    fewer = _MANIFEST.replace(', b: "2"', "").replace(', {name: B, value: "2"}', "")
+    await kubectl("apply", "--server-side", "-f", "-", stdin=fewer)
+    # Nobody else holds on to what the first apply had set.
+    assert await kubectl("get", "cm", "settings", "-o", "jsonpath={.data}") == '{"a":"1"}'
+    env = "jsonpath={.spec.template.spec.containers[0].env}"
+    assert await kubectl("get", "deploy", "web", "-o", env) == '[{"name":"A","value":"1"}]'
+
+
+@served()
 async def test_get_prints_tables_yaml_and_json(bench: Bench) -> None:
     kubectl = _kubectl(bench)
     await kubectl("apply", "-f", "-", stdin=_MANIFEST)

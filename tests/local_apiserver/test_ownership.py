@@ -202,6 +202,22 @@ async def test_an_update_takes_fields_from_an_applier(bench: Bench) -> None:
 
 
 @served()
+async def test_ownership_can_be_handed_over_and_reset(bench: Bench) -> None:
+    admin = bench.admin
+    found = await admin.apply(CONFIG_MAP, config_map(a="1"), field_manager="alice")
+    entries = found["metadata"]["managedFields"]
+    entries[0]["manager"] = "bob"
+    found = await admin.replace(CONFIG_MAP, found)
+    assert [one["manager"] for one in found["metadata"]["managedFields"]] == ["bob"]
+    metadata = {name: found["metadata"][name] for name in ("name", "namespace")}
+    found = await admin.replace(CONFIG_MAP, {**found, "metadata": metadata})
+    assert [one["manager"] for one in found["metadata"]["managedFields"]] == ["bob"]
+    reset = {"metadata": {"managedFields": [{}]}}
+    found = await admin.patch(CONFIG_MAP, "settings", "default", reset)
+    assert "managedFields" not in found["metadata"]
+
+
+@served()
 async def test_status_is_owned_through_its_own_door(bench: Bench) -> None:
     admin = bench.admin
     await admin.apply(DEPLOYMENT, deployment(), field_manager="alice")

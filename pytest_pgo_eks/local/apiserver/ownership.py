@@ -144,11 +144,11 @@ def updated(
 ) -> list[Obj]:
     """Return the managedFields after a create or an update made ``new`` out of ``old``.
 
-    A client may empty the list (``[]`` or ``[{}]``) to reset it; otherwise the stored list counts.
+    What the client sends as managedFields takes the place of the stored list, so that it can hand
+    fields over (kubectl does, from client-side to server-side apply) or reset them (``[{}]``).
     """
     given = (new.get("metadata") or {}).get("managedFields")
-    reset = given is not None and not any(given)
-    entries = [] if reset else _entries(old)
+    entries = _entries(old) if given is None else [one for one in given if one.get("manager")]
     changed, removed = fields.compare(_clean(old) if old else {}, _clean(new), kind)
     ignored = _ignored(writer, has_status=has_status)
     changed = fields.without_below(changed, ignored)
