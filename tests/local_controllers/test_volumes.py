@@ -168,6 +168,19 @@ def test_a_retained_volume_is_released_and_kept(tell: Tell) -> None:
     tell(story)
 
 
+def test_a_node_that_is_gone_is_not_waited_for(tell: Tell) -> None:
+    async def story(bed: Bed) -> None:
+        await bed.nodes("node-1")
+        await bed.until(lambda: bed.get(STORAGE_CLASS, "standin-local"))
+        made = claim()
+        made["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "node-9"}
+        await bed.create(CLAIM, made)
+        await bed.create(POD, user_of("user"))
+        assert (await bed.bound("user"))["spec"]["nodeName"] == "node-1"
+
+    tell(story)
+
+
 def test_a_claim_without_its_volume_is_lost(tell: Tell) -> None:
     async def story(bed: Bed) -> None:
         await bed.nodes()

@@ -127,6 +127,11 @@ class Claims:
         )
         node_name = annotations_of(claim).get(SELECTED_NODE)
         node = self._nodes.get(node_name) if node_name else None
+        if node_name and node is None:
+            # The chosen node is gone: the scheduler has to choose again.
+            patch = {"metadata": {"annotations": {SELECTED_NODE: None}}}
+            await self._context.patch(CLAIM, claim, patch)
+            return
         prebound = claim["spec"].get("volumeName")
         volume = None
         if not late or node is not None or prebound:
