@@ -101,7 +101,7 @@ class Bed:
             state=self.root / "kubelet",
             tls=made.kubelet.server_context(),
             token="kubelet",
-            settings=Settings(back_off_first_s=1.0, mount_retry_s=0.1),
+            settings=Settings(back_off_first_s=1.0, mount_retry_s=0.1, housekeeping_s=0.5),
         )
         await self.kubelet.start()
 

@@ -457,3 +457,22 @@ async def cut_node(bed: Bed) -> float:
         await asyncio.sleep(0.01)
     assert not alive(pid)
     return time.monotonic() - began
+
+
+async def limits(bed: Bed) -> None:
+    """A pod that outlives its own deadline fails, and stays in the API to say why."""
+    await bed.pod("outlived", script("exec sleep 1000"), activeDeadlineSeconds=1)
+    await bed.running("outlived")
+    pod = await bed.until("outlived", lambda p: phase(p) == "Failed")
+    assert pod["status"]["reason"] == "DeadlineExceeded"
+    assert "terminated" in container(pod)["state"]
+    await bed.until_event("outlived", "DeadlineExceeded")
+    volumes = [{"name": "tmp", "emptyDir": {"sizeLimit": "1Mi"}}]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    greedy = script("head -c 2000000 /dev/zero > /tmp/x; sleep 1000", volumeMounts=mounts)
+    await bed.pod("greedy", greedy, volumes=volumes)
+    pod = await bed.until("greedy", lambda p: phase(p) == "Failed")
+    assert pod["status"]["reason"] == "Evicted"
+    assert pod["status"]["message"] == 'Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". '
+    await bed.api.delete(POD, "greedy", SPACE)
+    await bed.gone("greedy")

@@ -60,7 +60,7 @@ def test_pods_end() -> None:
 
 
 def test_pods_that_cannot_start() -> None:
-    together("kubelet_scenarios", "no_image", "late_config", "no_program")
+    together("kubelet_scenarios", "no_image", "late_config", "no_program", "limits")
 
 
 def test_volumes() -> None:

@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from pytest_pgo_eks.local.apiclient import ApiClient, ApiError
 from pytest_pgo_eks.local.kubelet.containers import ContainerPlan
-from pytest_pgo_eks.local.kubelet.environment import Sources, command, environment
+from pytest_pgo_eks.local.kubelet.environment import (
+    Sources,
+    command,
+    environment,
+    service_variables,
+)
 from pytest_pgo_eks.local.kubelet.images import Image
 from pytest_pgo_eks.local.kubelet.logs import newest_first, remove_log
 from pytest_pgo_eks.local.kubelet.references import Place
@@ -18,7 +24,9 @@ from pytest_pgo_eks.local.kubelet.shared import Shared
 from pytest_pgo_eks.local.kubelet.status import Record
 from pytest_pgo_eks.local.kubelet.users import wanted_user
 from pytest_pgo_eks.local.kubelet.volumes import Volumes
-from pytest_pgo_eks.local.objects import Obj
+from pytest_pgo_eks.local.objects import SERVICE, Obj
+
+_LINKS_RETRY_S = 0.2
 
 
 class PodLike(Protocol):
@@ -115,3 +123,19 @@ def _next_log(pod: PodLike, record: Record) -> Path:
     path = directory / f"{record.restarts}.log"
     remove_log(path)
     return path
+
+
+async def service_links(client: ApiClient, pod: Obj) -> dict[str, str]:
+    """Return the variables that tell a pod of Services; waits until the API knows its own one."""
+    namespace = pod["metadata"]["namespace"]
+    while True:
+        try:
+            api = await client.get(SERVICE, "kubernetes", "default")
+            found = service_variables([api], own_namespace=False)
+            if pod["spec"].get("enableServiceLinks") is not False:
+                listed = await client.list(SERVICE, namespace)
+                found |= service_variables(listed.items, own_namespace=True)
+        except ApiError:
+            await asyncio.sleep(_LINKS_RETRY_S)
+        else:
+            return found

@@ -10,11 +10,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pytest_pgo_eks.local.apiclient import ApiError
 from pytest_pgo_eks.local.kubelet.deadline import Deadline, grace_of
-from pytest_pgo_eks.local.kubelet.environment import service_variables
+from pytest_pgo_eks.local.kubelet.limits import Exceeded, exceeded
 from pytest_pgo_eks.local.kubelet.payload import Needs, NotYet, references
+from pytest_pgo_eks.local.kubelet.plans import service_links
 from pytest_pgo_eks.local.kubelet.publishing import RETRY_S, StatusWriter
 from pytest_pgo_eks.local.kubelet.references import Place
 from pytest_pgo_eks.local.kubelet.returned import count_runs, fail_lost
@@ -31,12 +33,14 @@ from pytest_pgo_eks.local.kubelet.status import (
 )
 from pytest_pgo_eks.local.kubelet.tokens import Tokens
 from pytest_pgo_eks.local.kubelet.volumes import Volumes
-from pytest_pgo_eks.local.objects import POD, SERVICE, Obj
+from pytest_pgo_eks.local.objects import POD, Obj
 
 _log = logging.getLogger(__name__)
 
 _SANDBOX_RETRY_S = 1.0
 _FINAL_TRIES = 25
+# The kubelet's for local storage.
+_EVICTION_GRACE_S = 1.0
 # FailedMount is said at the first failure and then this often, as the kubelet's back-off ends.
 _COMPLAIN_S = 5.0
 
@@ -67,6 +71,7 @@ class Pod:
         self._refresh = asyncio.Event()
         self._stop = asyncio.Event()
         self._vanished = False
+        self._failing = False
         self._deadline: Deadline | None = None
         self._references = references(obj)
         self.runners = [Runner(self, record) for record in self._records()]
@@ -93,7 +98,7 @@ class Pod:
 
     @property
     def terminating(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() or self._failing
 
     def runner(self, container: str) -> Runner | None:
         return next((r for r in self.runners if r.record.name == container), None)
@@ -149,6 +154,18 @@ class Pod:
             self._deadline.shorten(grace_s)
         self._stop.set()
 
+    async def _limits(self) -> Exceeded:
+        look_s = self.shared.settings.housekeeping_s
+        return await exceeded(self.obj, self.volumes.root, look_s=look_s)
+
+    def _fail(self, why: Exceeded) -> None:
+        """Begin to end the pod by the node's own decision; the API keeps it, as failed."""
+        self.event(why.reason, why.message, warning=True)
+        self._facts = replace(self._facts, failed=True, reason=why.reason, message=why.message)
+        self._failing = True
+        evicted = why.reason == "Evicted"
+        self._deadline = Deadline(_EVICTION_GRACE_S if evicted else grace_of(self.obj))
+
     # ------------------------------------------------------------------ life
 
     async def run(self) -> None:
@@ -158,10 +175,15 @@ class Pod:
             asyncio.create_task(self._keep_volumes(), name=f"volumes of {self.name[1]}"),
         ]
         life = asyncio.create_task(self._live(), name=f"pod {self.name[1]}")
+        limit = asyncio.create_task(self._limits())
         stop = asyncio.create_task(self._stop.wait())
+        first: tuple[asyncio.Task[Any], ...] = (life, stop, limit)
         try:
-            await asyncio.wait((life, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set():
+                await self._terminate(life)
+            elif limit.done() and not life.done():
+                self._fail(limit.result())
                 await self._terminate(life)
             elif error := life.exception():
                 _log.error("pod %s", "/".join(self.name), exc_info=error)
@@ -172,7 +194,7 @@ class Pod:
             helpers[0].cancel()
             await self._farewell()
         finally:
-            tasks = (life, stop, *helpers)
+            tasks = (*first, *helpers)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -223,7 +245,7 @@ class Pod:
     # ------------------------------------------------------------------ preparing
 
     async def _prepare(self) -> None:
-        services = asyncio.create_task(self._services())
+        services = asyncio.create_task(service_links(self.shared.client, self.obj))
         try:
             await self._mount_all()
             await self._make_sandbox()
@@ -271,22 +293,6 @@ class Pod:
         self.place = replace(self.place, pod_ip=self._sandbox.ip)
         self._facts = replace(self._facts, pod_ip=self._sandbox.ip, sandbox=True)
         self.changed()
-
-    async def _services(self) -> dict[str, str]:
-        while True:
-            try:
-                own = self.obj["spec"].get("enableServiceLinks") is not False
-                found = service_variables(
-                    [await self.shared.client.get(SERVICE, "kubernetes", "default")],
-                    own_namespace=False,
-                )
-                if own:
-                    listed = await self.shared.client.list(SERVICE, self.name[0])
-                    found |= service_variables(listed.items, own_namespace=True)
-            except ApiError:
-                await asyncio.sleep(RETRY_S)
-            else:
-                return found
 
     def _needs(self) -> Needs:
         namespace = self.name[0]

@@ -56,6 +56,7 @@ class Settings:
     back_off_first_s: float = 10.0
     back_off_longest_s: float = 300.0
     mount_retry_s: float = 0.5
+    housekeeping_s: float = 10.0
     lease_period_s: float = 10.0
     status_period_s: float = 300.0
 
