@@ -13,11 +13,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 4
-    # Only Linux has the modules that these import.
-    from pytest_pgo_eks.local import commands
-
     try:
+        # Only Linux has the modules that these import.
+        from pytest_pgo_eks.local import commands
+
         return commands.main()
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader of our output went away; the interpreter's own flush must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
