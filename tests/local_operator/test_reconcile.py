@@ -53,7 +53,7 @@ def test_the_first_pass_writes_in_pgos_order() -> None:
         (subset,) = primary["subsets"]
         assert subset["addresses"] == [{"ip": leader["spec"]["clusterIP"]}]
         assert at.ran == []
-        assert at.status["observedGeneration"] == 1
+        assert at.status["instances"] == [{"name": "pg-1"}]
 
     on_bench(body)
 
@@ -104,6 +104,31 @@ def test_sql_runs_once_there_is_a_primary_and_not_again() -> None:
         await at.reconcile()
         assert programs(at.ran) == ["bash", "psql", "psql"]
         assert await at.admin.find(SECRET, "hippo-pguser-app", NS) is None
+
+    on_bench(body)
+
+
+def test_sql_waits_for_the_first_replicas_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(at: Bench) -> None:
+        await at.create()
+        await at.reconcile()
+        await at.run_pods()
+        await at.workload_ready(STATEFUL_SET, "hippo-repo-host")
+        await at.pod(at.instances[2], "replica", ready=False)
+        monkeypatch.setattr("pytest_pgo_eks.local.operator.context.REPLICAS_FIRST_S", 1000.0)
+        again = await at.reconcile()
+        assert again is not None
+        assert "psql" not in programs(at.ran)
+        assert at.condition("PGBackRestReplicaRepoReady") == ("True", "StanzaCreated")
+        assert await at.admin.find(SECRET, "hippo-pguser-app", NS)
+        assert "observedGeneration" not in at.status
+        at.ran.clear()
+        monkeypatch.setattr("pytest_pgo_eks.local.operator.context.REPLICAS_FIRST_S", 0.0)
+        await at.reconcile()
+        assert programs(at.ran) == ["bash", "psql", "psql", "bash"]
+        assert at.status["observedGeneration"] == 1
 
     on_bench(body)
 

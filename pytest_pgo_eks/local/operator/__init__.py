@@ -5,8 +5,8 @@ Deployment with in-cluster credentials. It plays PGO 5.8 or 6.0 (`releases`), an
 on purpose in these points:
 
 - initdb and ``pg_basebackup`` do not sync file by file, the latter asks for a fast checkpoint, and
-  the first backup is taken once the first replicas stand: real creation waits two minutes for
-  spread checkpoints, which a stand-in must not.
+  SQL and first backup wait for the first replicas (and ``observedGeneration`` for the SQL): real
+  creation waits two minutes for spread checkpoints, which a stand-in must not.
 - ``patronictl edit-config`` runs when the stored configuration differs from the wanted one, not in
   every reconcile: the effect is the same, at no idle cost.
 - ``hippo-pgbackrest-config`` is written before the instances, so that no pod waits for its volume.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from pytest_pgo_eks.local.operator.parameters import pgaudit_installed
 from pytest_pgo_eks.local.operator.recorder import Recorder
 from pytest_pgo_eks.local.operator.releases import Release
 from pytest_pgo_eks.local.operator.store import Store
+
+REPLICAS_FIRST_S = 12.0
 
 
 class Blocked(Exception):
@@ -46,6 +49,7 @@ class Pass:
     """Instance names per set, as this pass shall leave them before anything is scaled down."""
 
     resize_refused: bool = False
+    unfinished: bool = False
 
     @property
     def store(self) -> Store:
@@ -78,6 +82,29 @@ class Pass:
         found = self.existing(kind, name)
         if found is not None and owned(self.cluster, found):
             await self.store.delete(kind, found)
+
+    @property
+    def replicas_first(self) -> bool:
+        """Whether SQL shall wait for the first replicas, which a new cluster is building now.
+
+        On two cores what the operator runs in the primary costs the replicas half a second, and
+        with it one of Patroni's sync periods until the first of them is synchronous. A cluster
+        that takes longer than `REPLICAS_FIRST_S` from its creation on is not waited for. Asking
+        marks the pass as ``unfinished``: it has not observed the generation.
+        """
+        cluster = self.cluster
+        wanted = sum(int(each["replicas"]) for each in cluster.instance_sets)
+        ready = sum(1 for each in self.observed.instances if each.ready)
+        done = bool(cluster.status.get("databaseRevision")) or ready >= wanted
+        if done or wanted == 1 or cluster.shutdown:
+            return False
+        created = dt.datetime.fromisoformat(cluster.obj["metadata"]["creationTimestamp"])
+        left = REPLICAS_FIRST_S - (dt.datetime.now(dt.UTC) - created).total_seconds()
+        if left <= 0:
+            return False
+        self.unfinished = True
+        self.look_again(left)
+        return True
 
     def look_again(self, seconds: float) -> None:
         self.again_in_s = min(seconds, self.again_in_s or seconds)

@@ -22,7 +22,7 @@ async def reconcile_databases(work: Pass) -> None:
     if cluster.status.get("databaseRevision") == revision:
         return
     instance = work.observed.writable
-    if instance is None:
+    if work.replicas_first or instance is None:
         return
     if pgaudit:
         try:

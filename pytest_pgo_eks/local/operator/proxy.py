@@ -55,7 +55,7 @@ async def _let_in(work: Pass, verifier: str, status: dict[str, str]) -> None:
     """Give PgBouncer its role and lookup function in every database, once per change of them."""
     revision = names.short_hash(pgbouncer.ENABLE_SQL + verifier)
     instance = work.observed.writable
-    if instance is None or status.get("postgresRevision") == revision:
+    if instance is None or status.get("postgresRevision") == revision or work.replicas_first:
         return
     await work.control.sql_everywhere(
         instance,

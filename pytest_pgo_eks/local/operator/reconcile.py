@@ -137,7 +137,7 @@ async def _steps(work: Pass) -> bool:
     await reconcile_proxy(work)
     await run_init_sql(work)
     await _pending_restarts(work)
-    return True
+    return not work.unfinished
 
 
 def _pgaudit(work: Pass) -> bool:
