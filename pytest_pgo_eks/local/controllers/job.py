@@ -81,25 +81,25 @@ class Jobs:
             return None if is_terminating(job) else await self._clean_up(job)
         found = count(job, pods)
         config = self._context.config
-        todo = step(
+        planned = step(
             job, found, backoff_s=config.job_backoff_s, backoff_max_s=config.job_backoff_max_s
         )
-        for pod in todo.delete:
+        for pod in planned.delete:
             await self._remove(job, pod)
-        made = await self._make(job, todo)
+        made = await self._make(job, planned)
         # Pods just deleted count as failed in the next round; this status tells what was found.
-        status = _status(job, found, todo, made)
+        status = _status(job, found, planned, made)
         await self._context.set_status(JOB, job, status, strict=True)
         self._say_end(job, status)
         for pod in found.counted:
             await self._release(pod)
-        if found.counted or found.uncounted_succeeded or found.uncounted_failed or todo.delete:
+        if found.counted or found.uncounted_succeeded or found.uncounted_failed or planned.delete:
             self._queue.add(where)
-        return todo.look_again_s
+        return planned.look_again_s
 
-    async def _make(self, job: Obj, todo: JobStep) -> int:
-        for number in range(todo.create):
-            index = todo.indexes[number] if todo.indexes else None
+    async def _make(self, job: Obj, planned: JobStep) -> int:
+        for number in range(planned.create):
+            index = planned.indexes[number] if planned.indexes else None
             try:
                 pod = await self._context.create(POD, new_pod(job, index))
             except ApiError as error:
@@ -107,7 +107,7 @@ class Jobs:
                 self._say(job, "FailedCreate", what, warning=True)
                 raise
             self._say(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
-        return todo.create
+        return planned.create
 
     async def _remove(self, job: Obj, pod: Obj) -> None:
         if await self._context.delete(POD, pod):
@@ -179,10 +179,10 @@ def _finished(job: Obj) -> bool:
     )
 
 
-def _status(job: Obj, found: JobCount, todo: JobStep, made: int) -> Obj:
+def _status(job: Obj, found: JobCount, planned: JobStep, made: int) -> Obj:
     known = job.get("status") or {}
     now = stamp()
-    deleted = {p["metadata"]["uid"] for p in todo.delete}
+    deleted = {p["metadata"]["uid"] for p in planned.delete}
     active = [p for p in found.active if p["metadata"]["uid"] not in deleted]
     uncounted: Obj = {}
     if found.uncounted_succeeded:
@@ -203,7 +203,7 @@ def _status(job: Obj, found: JobCount, todo: JobStep, made: int) -> Obj:
             status[name] = number
     if found.completed_indexes:
         status["completedIndexes"] = format_indexes(found.completed_indexes)
-    conditions = _conditions(job, found, todo, now)
+    conditions = _conditions(job, found, planned, now)
     if conditions:
         status["conditions"] = conditions
     if any(c["type"] == "Complete" for c in conditions):
@@ -213,9 +213,9 @@ def _status(job: Obj, found: JobCount, todo: JobStep, made: int) -> Obj:
     return status
 
 
-def _conditions(job: Obj, found: JobCount, todo: JobStep, now: str) -> list[Obj]:
+def _conditions(job: Obj, found: JobCount, planned: JobStep, now: str) -> list[Obj]:
     conditions: list[Obj] = list((job.get("status") or {}).get("conditions") or [])
-    settled = found.settled and not todo.delete
+    settled = found.settled and not planned.delete
 
     def put(kind: str, reason: str, message: str, status: str = "True") -> None:
         nonlocal conditions
@@ -224,14 +224,14 @@ def _conditions(job: Obj, found: JobCount, todo: JobStep, now: str) -> list[Obj]
         if known is None or known["status"] != status:
             conditions = set_condition(conditions, condition | {"lastProbeTime": now}, now)
 
-    if todo.complete:
+    if planned.complete:
         put("SuccessCriteriaMet", "CompletionsReached", _COMPLETE)
         if settled:
             put("Complete", "CompletionsReached", _COMPLETE)
-    elif todo.failure:
-        put("FailureTarget", *todo.failure)
+    elif planned.failure:
+        put("FailureTarget", *planned.failure)
         if settled:
-            put("Failed", *todo.failure)
+            put("Failed", *planned.failure)
     elif job["spec"].get("suspend"):
         put("Suspended", "JobSuspended", "Job suspended")
     elif any(c["type"] == "Suspended" and c["status"] == "True" for c in conditions):
