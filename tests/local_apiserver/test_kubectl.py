@@ -1,4 +1,4 @@
-"""The API as kubectl uses it. Needs a kubectl on PATH (any of 1.29 and newer)."""
+"""The API as kubectl uses it. Needs a kubectl on PATH, 1.31 or newer."""
 
 from __future__ import annotations
 

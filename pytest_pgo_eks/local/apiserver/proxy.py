@@ -115,9 +115,9 @@ class KubeletProxy:
         upgrade = request.headers.get("Upgrade", "").lower()
         if upgrade != "websocket":
             raise bad_request(
-                "this server speaks exec, attach and port-forward over WebSocket only, not "
-                f"{upgrade or 'without an upgrade'}: use kubectl 1.29 or newer, and do not set "
-                "KUBECTL_REMOTE_COMMAND_WEBSOCKETS or KUBECTL_PORT_FORWARD_WEBSOCKETS to false"
+                f"this server speaks exec, attach and port-forward over WebSocket only, not {upgrade}: "
+                "use kubectl 1.31 or newer, or 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true and "
+                "KUBECTL_PORT_FORWARD_WEBSOCKETS=true"
                 if upgrade.startswith("spdy")
                 else "Upgrade request required"
             )

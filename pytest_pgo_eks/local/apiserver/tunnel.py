@@ -1,6 +1,6 @@
 """``kubectl port-forward``: SPDY streams inside a WebSocket, a kubelet WebSocket for each pair.
 
-kubectl (1.30 and newer) opens for every connection an error stream and a data stream with the same
+kubectl (1.31, or 1.30 when asked) opens for every connection an error stream and a data stream with the same
 ``requestID``. The kubelet speaks one WebSocket per port: channel 0 is the data, channel 1 the error,
 and the first message of each is the port number.
 """
