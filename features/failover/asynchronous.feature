@@ -33,6 +33,7 @@ Feature: Failover with asynchronous replication
       When the primary's Patroni is frozen
       Then another instance leads within a lease and 20 seconds
       And writes are acknowledged again within a lease and 40 seconds
+      And nobody writes to a demoted primary for longer than a lease and 45 seconds
       And after Patroni runs again 3 instances are running and streaming within 3 minutes
       And only the end of the log is lost
 
@@ -48,6 +49,22 @@ Feature: Failover with asynchronous replication
     Scenario: With asynchronous replication, three failovers in a row
       When the primary pod is deleted 3 times, each time after the cluster recovered
       Then writes are acknowledged again within 30 seconds
+      And the distribution of outages is reported
       And 3 instances are running and streaming within 2 minutes
       And the timeline was raised exactly as often as Patroni recorded a promotion
+      And only the end of the log is lost
+
+  Rule: An old primary comes back as what the new one is
+
+    @disruptive @level-3 @partition
+    Scenario: An old primary that wrote alone rejoins by rewind
+      Given a PostgresCluster with 3 instances and asynchronous replication
+      And clients are writing through the primary Service
+      When the primary is cut off from everybody but its clients
+      Then another instance leads within a lease and 20 seconds
+      And writes are acknowledged again within a lease and 40 seconds
+      When the fault is taken back
+      Then 3 instances are running and streaming within 3 minutes
+      And the old primary has rejoined by rewind and its divergent rows are gone
+      And nobody writes to a demoted primary for longer than a lease
       And only the end of the log is lost

@@ -29,6 +29,17 @@ Feature: Synchronous replication
       And no acknowledged write is lost
       And the timeline was not raised
 
+    @level-4 @disruptive
+    Scenario: The synchronous standby confirms nothing and is replaced
+      Given a PostgresCluster with 3 instances and synchronous replication
+      And clients are writing through the primary Service
+      When the synchronous standby's walreceiver is frozen
+      Then writes are acknowledged again within 1 minute and a lease and 15 seconds
+      When the fault is taken back
+      Then exactly one replica is synchronous within 1 minute
+      And no acknowledged write is lost
+      And the timeline was not raised
+
   Rule: Without any standby, only strict mode stops commits
 
     @level-3 @disruptive

@@ -32,6 +32,20 @@ find_one() {
                 case $line in *bash*|sh\ *) ;; *) candidate=${entry#/proc/}; break ;; esac ;;
             esac
         done ;;
+    main)
+        # Its parent is outside the pod, it shares our mounts (so it is of our container), and it
+        # was there before this shell: pids of one namespace do not tell, start times do.
+        here=$(readlink /proc/self/ns/mnt)
+        oldest=
+        for entry in /proc/[0-9]*; do
+            [ "$(readlink "$entry/ns/mnt" 2>/dev/null)" = "$here" ] || continue
+            stat=$(cat "$entry/stat" 2>/dev/null) || continue
+            rest=${stat##*) }
+            set -- $rest
+            [ "$2" = 0 ] || continue
+            [ -n "$oldest" ] && [ "${20}" -ge "$oldest" ] && continue
+            oldest=${20} candidate=${entry#/proc/}
+        done ;;
     *)
         for entry in /proc/[0-9]*; do
             line=$(tr '\0' ' ' 2>/dev/null <"$entry/cmdline") || continue
@@ -58,15 +72,19 @@ class Process:
 
 
 class Processes:
-    """The processes of one instance's pod, seen and signalled through its database container."""
+    """The processes of one pod, seen and signalled through one of its containers."""
 
-    def __init__(self, kube: Kube, namespace: str, pod: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, pod: str, *, container: str = CONTAINER) -> None:
         self.pod = pod
+        self.container = container
         self._kube = kube
         self._namespace = namespace
 
     def find(self, name: str) -> Process | None:
-        """Return the ``postmaster``, ``patroni``, or the first server process with that title."""
+        """Return the ``postmaster``, ``patroni``, or the first server process with that title.
+
+        ``main`` is the container's own main process.
+        """
         found = _PRINTED.search(self._bash(f"{_FIND}\nfind_one {name}"))
         return Process(int(found[1]), found[2], int(found[3])) if found else None
 
@@ -90,7 +108,11 @@ class Processes:
 
     def _bash(self, script: str, missing: int | None = None) -> str:
         done = self._kube.exec(
-            self._namespace, self.pod, ["bash", "-c", script], container=CONTAINER, deadline_s=20.0
+            self._namespace,
+            self.pod,
+            ["bash", "-c", script],
+            container=self.container,
+            deadline_s=20.0,
         )
         if done.exit_status not in {0, missing}:
             raise ExecProblem(

@@ -22,10 +22,12 @@ PRIMARY = "the primary Service"
 FAULT_BEGINS = "fault begins"
 POOLED = "PgBouncer"
 REPLICAS = "the replicas Service"
+TRANSACTIONS = "transactions on the primary"
 
 # Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
 # server about 6 ms of CPU, so a denser clock would load two cores more than the fault does.
 _WORKERS = 4
+_APPENDERS = 4
 _PACE_S = 0.02
 _READ_PACE_S = 0.05
 _SCOUT_EVERY_S = 0.05
@@ -44,9 +46,17 @@ class Clients:
     The runner talks to them through exec only; every time in the history is of the probe's clock.
     """
 
-    def __init__(self, installed: Installed, targets: Targets, mode: Mode, file: Path) -> None:
+    def __init__(
+        self,
+        installed: Installed,
+        targets: Targets,
+        mode: Mode,
+        file: Path,
+        isolation: str | None = None,
+    ) -> None:
         self.mode: Mode = mode
         self.file = file
+        self._isolation = isolation
         self._installed = installed
         self._targets = targets
         self._probe: Probe | None = None
@@ -83,6 +93,16 @@ class Clients:
         if self._targets.has_pgbouncer:
             pooled = self._targets.from_secret(pooled=True)
             paths.append(PathSpec(POOLED, pooled, workers=1, pace_s=_PACE_S, deadline_s=2.0))
+        if self._isolation:
+            transactions = PathSpec(
+                TRANSACTIONS,
+                login,
+                appenders=_APPENDERS,
+                isolation=self._isolation,
+                append_pace_s=_READ_PACE_S,
+                deadline_s=2.0,
+            )
+            paths.append(transactions)
         watch = {
             "namespace": self._targets.namespace,
             "labels": f"{names.CLUSTER}={self._targets.cluster}",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.history.matrix import Mode
-from pytest_pgo_eks.pgo import Observation
+from pytest_pgo_eks.pgo import Observation, names
 from pytest_pgo_eks.scenario.roles import synchronous_problem
 from pytest_pgo_eks.scenario.stage import Stage
 
+_FAILSAFE = "failsafe_mode"
 _KEYS = ("synchronous_mode", "synchronous_mode_strict")
 _WANTED: Mapping[Mode, Mapping[str, bool]] = {
     "async": {"synchronous_mode": False, "synchronous_mode_strict": False},
@@ -35,6 +37,37 @@ def use(stage: Stage, mode: Mode) -> None:
         stage.later(_restore, stage, before)
         _declare(stage, dict(_WANTED[mode]))
     _wait(stage, mode)
+
+
+def use_failsafe(stage: Stage) -> None:
+    """Switch Patroni's ``failsafe_mode`` on until the scenario ends.
+
+    Returns when the leader has published who belongs to the cluster: before that nobody could ask
+    everybody, and the mode would protect nothing.
+    """
+    before = _dynamic(stage.manifest).get(_FAILSAFE)
+    stage.later(_restore_failsafe, stage, before)
+    _declare(stage, {_FAILSAFE: True})
+    name = f"{stage.postgres.name}-ha"
+
+    def published(_seen: Observation) -> bool:
+        leader = stage.kube.get("Endpoints", name, stage.namespace)
+        return len(json.loads(names.notes(leader).get("failsafe", "{}"))) > 1
+
+    _until_failsafe(stage, published, "the leader to publish its failsafe members")
+
+
+def _restore_failsafe(stage: Stage, before: bool | None) -> None:
+    _declare(stage, {_FAILSAFE: before})
+    _until_failsafe(
+        stage,
+        lambda seen: bool(seen.config.get(_FAILSAFE)) == bool(before),
+        "failsafe mode to be as declared",
+    )
+
+
+def _until_failsafe(stage: Stage, accept: Callable[[Observation], bool], what: str) -> None:
+    stage.postgres.wait(accept, within_s=stage.timeouts["configuration"], what=what)
 
 
 def current(seen: Observation) -> Mode:

@@ -28,6 +28,12 @@ def thaw(stage: Stage) -> None:
         stage.bench.undo(ProcessFrozen.kind)
 
 
+def take_back(stage: Stage) -> None:
+    """Undo every fault that stands, last first, and mark when that was done."""
+    stage.bench.undo_all()
+    stage.clients.mark("every fault is taken back")
+
+
 def losses(stage: Stage) -> list[Finding]:
     """Judge what became of every write, under the declared replication mode."""
     return [finding for finding in _judged(stage) if finding.rule not in _PRIMARIES]

@@ -78,10 +78,13 @@ class Stage:
         )
         return plain * self.settings.timeout_scale
 
-    def start_clients(self, mode: Mode) -> None:
-        """Let clients write through every path until the scenario ends."""
+    def start_clients(self, mode: Mode, isolation: str | None = None) -> None:
+        """Let clients write through every path until the scenario ends.
+
+        ``isolation`` adds list-append transactions of that level on the primary.
+        """
         file = self.evidence.path("history.jsonl.gz")
-        clients = Clients(self.probe, self.targets, mode, file)
+        clients = Clients(self.probe, self.targets, mode, file, isolation)
         self._undo.callback(self._end_clients, clients)
         self._clients = clients
         clients.start()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pytest_bdd import parsers, then, when
 
-from pytest_pgo_eks.scenario import aim, recovery, roles
+from pytest_pgo_eks.history.isolation import Isolation
+from pytest_pgo_eks.scenario import aim, recovery, rejoin, roles, silence
+from pytest_pgo_eks.scenario.clients import PRIMARY
 from pytest_pgo_eks.scenario.stage import Stage
 
 
@@ -26,10 +28,117 @@ def postmaster_killed(stage: Stage) -> None:
     aim.at_primary(stage, "postmaster is killed")
 
 
+@when("the primary's postmaster is frozen")
+def postmaster_frozen(stage: Stage) -> None:
+    """SIGSTOP, proven by state T: open sessions go on, nobody gets a new one."""
+    aim.at_primary(stage, "postmaster is frozen")
+
+
+@when("a backend of the primary is killed")
+def backend_killed(stage: Stage) -> None:
+    """SIGKILL to one session's process, proven by the postmaster starting all others anew."""
+    aim.at_primary(stage, "backend is killed")
+
+
+@when("the primary's checkpointer is frozen")
+def checkpointer_frozen(stage: Stage) -> None:
+    """SIGSTOP, proven by state T: writes go on, only no checkpoint ends."""
+    aim.at_primary(stage, "checkpointer is frozen")
+
+
 @when("the primary's Patroni is frozen")
 def patroni_frozen(stage: Stage) -> None:
     """SIGSTOP, proven by state T; PostgreSQL goes on, but nobody renews the lease."""
     aim.at_primary(stage, "Patroni is frozen")
+
+
+@when("the primary's Patroni is killed")
+def patroni_killed(stage: Stage) -> None:
+    """SIGKILL, proven by the process being gone; its container ends with it."""
+    aim.at_primary(stage, "Patroni is killed")
+
+
+@when("the primary's database container is killed")
+def container_killed(stage: Stage) -> None:
+    """SIGKILL to its main process, proven by the kubelet's restart count."""
+    aim.at_primary(stage, "database container is killed")
+
+
+@when("PgBouncer is killed")
+def pgbouncer_killed(stage: Stage) -> None:
+    """SIGKILL to its container's main process, proven by the kubelet's restart count."""
+    aim.at_pgbouncer(stage, "killed")
+
+
+@when("PgBouncer's pod is force-deleted")
+def pgbouncer_deleted(stage: Stage) -> None:
+    """Proven by its UID being gone; its Deployment makes another."""
+    aim.at_pgbouncer(stage, "pod is force-deleted")
+
+
+@when("the servers' certificate is replaced")
+def certificate_replaced(stage: Stage) -> None:
+    """Its Secret deleted, proven by every server showing another certificate."""
+    aim.replace_certificate(stage)
+
+
+@when("archiving fails because the repository host is frozen")
+def archiving_fails(stage: Stage) -> None:
+    """SIGSTOP to its server, proven by the primary's own count of failed archive commands."""
+    aim.fail_archiving(stage)
+
+
+@when("the primary cannot reach the API server")
+def api_lost_at_primary(stage: Stage) -> None:
+    """Its packets to the API server are dropped, proven by their count."""
+    aim.at_primary(stage, "API server is unreachable")
+
+
+@when("no instance can reach the API server")
+def api_lost(stage: Stage) -> None:
+    """Packets of every instance to the API server are dropped, proven by their counts."""
+    stage.remember()
+    aim.api_lost_everywhere(stage)
+
+
+@when(parsers.re(r"the primary (?P<how>is cut off|can send nothing|can receive nothing)"))
+def primary_cut_off(stage: Stage, how: str) -> None:
+    """From and to everybody, or one way; proven by the packets that were dropped."""
+    aim.at_primary(stage, how.removeprefix("is "))
+
+
+@when("the primary is cut off from everybody but its clients")
+def primary_in_minority(stage: Stage) -> None:
+    """What a second primary needs. Proven by the packets that were dropped."""
+    aim.at_primary(stage, "cut off from everybody but its clients")
+
+
+@when("one packet in ten of the primary is lost")
+def packets_lost(stage: Stage) -> None:
+    """At random, both ways; proven by the packets that were dropped."""
+    aim.at_primary(stage, "packets are lost")
+
+
+@when("a NetworkPolicy isolates the primary")
+def policy_isolates(stage: Stage) -> None:
+    """Nothing in and nothing out; proven by new sessions that do not arrive any more."""
+    aim.at_primary(stage, "isolated by a NetworkPolicy")
+
+
+@when(
+    parsers.re(
+        r"the primary's (?P<what>node is cut off|node vanishes|zone vanishes|node is drained)"
+    )
+)
+def place_lost(stage: Stage, what: str) -> None:
+    """Proven by dropped packets; a drain by the UIDs of the evicted pods being gone."""
+    aim.at_primary(stage, what)
+
+
+@when("the fault is taken back")
+def taken_back(stage: Stage) -> None:
+    """Packets pass again, nodes return, frozen processes run."""
+    recovery.take_back(stage)
 
 
 @when(
@@ -47,6 +156,76 @@ def pod_deleted_repeatedly(stage: Stage, times: int) -> None:
 def acknowledged_again(stage: Stage, budget: str) -> None:
     """On every path that is written through, from the begin of the fault to the last outage's end."""
     stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget)))
+
+
+@then(
+    parsers.re(r"writes through the primary Service are acknowledged again within (?P<budget>.+)")
+)
+def acknowledged_directly(stage: Stage, budget: str) -> None:
+    """The same on that path alone, where the fault may have taken PgBouncer too."""
+    stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget), [PRIMARY]))
+
+
+@then(
+    parsers.re(
+        r"writes are acknowledged for (?P<time>.+) without a pause of more than (?P<pause>.+)"
+    )
+)
+def writes_go_on(stage: Stage, time: str, pause: str) -> None:
+    """Through the primary Service, by whoever gets through."""
+    stage.keep(silence.writes_go_on(stage, stage.seconds(time), stage.seconds(pause)))
+
+
+@then(
+    parsers.re(
+        r"sessions from before are acknowledged for (?P<time>.+) without a pause of more "
+        r"than (?P<pause>.+)"
+    )
+)
+def old_sessions_go_on(stage: Stage, time: str, pause: str) -> None:
+    """Sessions that were opened before the fault and never again."""
+    found = silence.writes_go_on(stage, stage.seconds(time), stage.seconds(pause), pinned=True)
+    stage.keep(found)
+
+
+@then(parsers.re(r"writes stop within (?P<budget>.+)"))
+def writes_stop(stage: Stage, budget: str) -> None:
+    """No write is acknowledged any more on any path, while clients keep trying."""
+    stage.keep(silence.writes_stop(stage, stage.seconds(budget)))
+
+
+@then(parsers.re(r"writes begun from now on are acknowledged within (?P<budget>.+)"))
+def acknowledged_from_now(stage: Stage, budget: str) -> None:
+    """The time counts from this sentence, not from the fault."""
+    stage.keep(*stage.clients.acknowledged_from_now(stage.seconds(budget)))
+
+
+@then(parsers.re(r"nobody writes to a demoted primary for longer than (?P<budget>.+)"))
+def old_primary_left(stage: Stage, budget: str) -> None:
+    """From the first acknowledgement on the new timeline, on every path and kind of session."""
+    stage.keep(silence.left_the_old_primary(stage, stage.seconds(budget)))
+
+
+@then("the old primary has rejoined by rewind and its divergent rows are gone")
+def rejoined(stage: Stage) -> None:
+    """Its timeline, Patroni's log, and its rows as read back, against the new primary's."""
+    stage.keep(*rejoin.rewound(stage))
+
+
+@then("the distribution of outages is reported")
+def outages_reported(stage: Stage) -> None:
+    """How long new sessions were locked out at each fault; told, not judged."""
+    stage.keep(rejoin.distribution(stage))
+
+
+@then(
+    parsers.re(
+        r"the transactions kept (?P<level>read committed|repeatable read|serializable) isolation"
+    )
+)
+def isolation_kept(stage: Stage, level: Isolation) -> None:
+    """No anomaly that the level forbids, with the cycle as proof where there is one."""
+    stage.keep(*rejoin.kept_isolation(stage, level))
 
 
 @then(parsers.re(r"another instance leads within (?P<budget>.+)"))

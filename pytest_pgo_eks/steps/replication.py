@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_bdd import parsers, then, when
 
-from pytest_pgo_eks.scenario import aim, exposure, roles
+from pytest_pgo_eks.history.reads import check_staleness
+from pytest_pgo_eks.scenario import aim, exposure, rejoin, roles
 from pytest_pgo_eks.scenario.rows import Rows
 from pytest_pgo_eks.scenario.stage import Stage
 
@@ -105,3 +106,33 @@ def acknowledged_after_return(stage: Stage, budget: str) -> None:
 def not_raised(stage: Stage) -> None:
     """Nobody was promoted."""
     stage.keep(roles.not_raised(stage.beginning, stage.postgres.observe(sql=True)))
+
+
+@when("a replica is held back")
+def replica_held_back(stage: Stage) -> None:
+    """Its walreceiver frozen and WAL written since, proven by what it lacks in bytes."""
+    aim.hold_back(stage)
+
+
+@when("replay on a replica is paused")
+def replay_paused(stage: Stage) -> None:
+    """It receives and shows nothing new, proven by its own lag in bytes."""
+    aim.pause_replay(stage)
+
+
+@when("the synchronous standby's walreceiver is frozen")
+def walreceiver_frozen(stage: Stage) -> None:
+    """SIGSTOP, proven by state T: it is connected and confirms nothing."""
+    aim.at_synchronous_standby(stage, "walreceiver is frozen")
+
+
+@then("the most advanced replica was promoted, not the one that was held back")
+def most_advanced_promoted(stage: Stage) -> None:
+    """The instance that leads now, against what the other one lacked when the fault was proven."""
+    stage.keep(rejoin.not_promoted(stage))
+
+
+@then("the staleness of replicas is measured and reported")
+def staleness_reported(stage: Stage) -> None:
+    """By how much reads of replicas trailed what had been acknowledged; told, not judged."""
+    stage.keep(check_staleness(stage.clients.so_far()))

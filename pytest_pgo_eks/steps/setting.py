@@ -28,13 +28,24 @@ _MODES: dict[str, Mode] = {
 @pytest.fixture(scope="session")
 def pgo_probe(
     pgo_postgres: PostgresCluster,
+    pgo_operator: Operator,
     pgo_settings: Settings,
     worker_name: str,
 ) -> Iterator[Installed]:
-    """The load agent in a pod of its own, one for each worker; removed at the end."""
+    """The load agent in a pod of its own, one for each worker; removed at the end.
+
+    It lives on the operator's node: a scenario that takes a node away has to spare both.
+    """
     name = f"pgo-probe-{worker_name}"
     within_s = Timeouts.of(pgo_settings)["probe-installed"]
-    yield ensure(pgo_postgres.kube, pgo_postgres.namespace, within_s=within_s, name=name)
+    node = aim.operator_node(pgo_postgres.kube, pgo_operator.namespace)
+    yield ensure(
+        pgo_postgres.kube,
+        pgo_postgres.namespace,
+        within_s=within_s,
+        name=name,
+        node_selector={aim.HOSTNAME: node} if node else None,
+    )
     remove(pgo_postgres.kube, pgo_postgres.namespace, name=name)
 
 
@@ -98,6 +109,34 @@ def postgres_cluster_with_mode(stage: Stage, count: int, kind: str) -> None:
 def clients_are_writing(stage: Stage) -> None:
     """Clients write from inside the cluster until the scenario ends, through every path there is."""
     stage.start_clients(mode.current(stage.postgres.observe()))
+
+
+@given(
+    parsers.re(
+        r"clients are writing and running (?P<level>read committed|repeatable read|serializable) "
+        r"transactions"
+    )
+)
+def clients_run_transactions(stage: Stage, level: str) -> None:
+    """The same clients, beside others that append to and read lists in transactions."""
+    stage.start_clients(mode.current(stage.postgres.observe()), level)
+
+
+@given("failsafe mode is on")
+def failsafe_mode(stage: Stage) -> None:
+    """Patroni's failsafe_mode until the scenario ends, in force when the leader published it."""
+    mode.use_failsafe(stage)
+
+
+@given("the primary runs on a node that neither the clients nor the operator need")
+def primary_is_apart(stage: Stage, pgo_operator: Operator) -> None:
+    """By a switchover before the scenario, where it is otherwise."""
+    kube = stage.kube
+    spared = {
+        aim.operator_node(kube, pgo_operator.namespace),
+        aim.node_of(kube, stage.probe.namespace, stage.probe.pod),
+    }
+    aim.lead_elsewhere(stage, {node for node in spared if node})
 
 
 @given("the operator is down")

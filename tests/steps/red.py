@@ -9,9 +9,22 @@ from typing import Any, cast
 
 from pgo.conftest import PRIMARY, REPLICA, STANDBY
 
+from pytest_pgo_eks.faults.bench import Injected, Proof
 from pytest_pgo_eks.faults.processes import StandbyStopped
+from pytest_pgo_eks.faults.servers import ReplicaHeldBack
 from pytest_pgo_eks.findings import Finding, Outcome
-from pytest_pgo_eks.history.history import OK, PACED, WRITE, History, Table
+from pytest_pgo_eks.history.history import (
+    FAIL,
+    OK,
+    PACED,
+    PINNED,
+    READ,
+    SCOUT,
+    TXN,
+    WRITE,
+    History,
+    Table,
+)
 from pytest_pgo_eks.pgo.observation import Promotion
 from pytest_pgo_eks.postgres import HbaRule
 from pytest_pgo_eks.scenario.access import Attempt
@@ -282,6 +295,109 @@ def _created_lately(world: World) -> None:
             condition["lastTransitionTime"] = "2026-11-23T10:00:30Z"
 
 
+_S = 1_000_000_000
+
+
+def _write(at_s: float, **changes: int) -> dict[str, int]:
+    """One acknowledged write that took a hundredth of a second."""
+    at = int(at_s * _S)
+    return {
+        "op": changes.get("op", at // 1000 + 1), "kind": WRITE, "outcome": OK, "session": PACED,
+        "path": 1, "key": -1, "timeline": 1, "invoke": at, "done": at + _S // 100,
+    } | changes  # fmt: skip
+
+
+def _wrote(*ops: dict[str, int], events: tuple[dict[str, Any], ...] = (), **more: Any) -> Act:
+    """Clients whose history is this."""
+
+    def prepare(world: World) -> None:
+        world.clients.history = History(
+            ops=Table.rows("ops", list(ops)),
+            events=events,
+            paths={1: "the primary Service"},
+            servers={0: {"address": "10.42.0.20", "port": 5432}},
+            words={0: ""},
+            **more,
+        )
+
+    return prepare
+
+
+def _steadily(**changes: int) -> list[dict[str, int]]:
+    return [_write(number / 20, **changes) for number in range(8)]
+
+
+def _rejoined(*old_rows: int, log: str = "INFO: running pg_rewind from x in progress") -> Act:
+    """The old primary follows now; what it alone acknowledged (op 2) was read back as told."""
+
+    def prepare(world: World) -> None:
+        _another_primary(world)
+        before = world.stage.before
+        assert before is not None
+        # Who led before is a replica of a newer timeline now.
+        world.change_server(PRIMARY, timeline=2)
+        world.change_server(STANDBY, timeline=2)
+        world.change_server(REPLICA, timeline=2)
+        world.kube.texts[STANDBY, "database", False] = log
+        sources = tuple(
+            {
+                "kind": "read-back", "source": number, "name": pod, "at": 9, "timeline": 2,
+                "in_recovery": pod != PRIMARY,
+            }
+            for number, pod in ((1, PRIMARY), (2, STANDBY))
+        )  # fmt: skip
+        ops = [_write(0, op=1), _write(1, op=2), _write(2, op=3, timeline=2)]
+        rows = [{"op": op, "source": 1} for op in (1, 3)]
+        rows += [{"op": op, "source": 2} for op in old_rows]
+        _wrote(*ops, events=sources, rows=Table.rows("rows", rows))(world)
+
+    return prepare
+
+
+def _held_back(pod: str) -> Act:
+    """A replica that was held back before somebody else was promoted."""
+
+    def prepare(world: World) -> None:
+        _another_primary(world)
+        proof = Proof("held back", {"behind_bytes": 4096})
+        world.stage.bench.injected[:] = [Injected(ReplicaHeldBack.kind, pod, proof, 0, 0, 0)]
+
+    return prepare
+
+
+def _transactions(*seen: int) -> Act:
+    """One transaction appended 8, then a later one 16, and a third one read this."""
+
+    def prepare(world: World) -> None:
+        ops = [_write(at, op=at + 1, kind=TXN, key=0) for at in range(3)]
+        micro = [
+            {"op": 1, "key": 1, "value": 8, "kind": 0, "count": -1},
+            {"op": 2, "key": 1, "value": 16, "kind": 0, "count": -1, "at": 1},
+            {"op": 3, "key": 1, "kind": 1, "count": len(seen), "at": 2},
+        ]
+        _wrote(
+            *ops,
+            micro=Table.rows("micro", micro),
+            elements=Table.rows("elements", [{"value": one} for one in seen]),
+        )(world)
+
+    return prepare
+
+
+def _fault_marks(world: World) -> None:
+    scouts = [_write(number / 10, session=SCOUT) for number in (1, 2, 3, 4, 40, 41, 42, 43)]
+    mark = {"kind": "mark", "name": "fault begins: x", "at": _S // 2}
+    _wrote(*scouts, events=(mark,))(world)
+
+
+def _replica_reads(world: World) -> None:
+    reads = [
+        {"op": 7, "kind": READ, "outcome": OK, "path": 1, "recovery": 1, "key": -1, "invoke": _S, "done": _S + 9}
+    ]  # fmt: skip
+    cells = [{"op": 7, "key": 0, "value": 3}]
+    _wrote(*reads, cells=Table.rows("cells", cells))(world)
+
+
 LETS_IN = ("testuser", "f", "f", "off", "10.42.0.1")
 
 CASES: tuple[Case, ...] = (
@@ -540,6 +656,7 @@ CASES: tuple[Case, ...] = (
         _set("again", [_finding("acknowledged-again-in-time", "violated")]),
         budget="1 second",
     ),
+    simple(replication.most_advanced_promoted, _held_back(PRIMARY), prepare=_held_back(REPLICA)),
     simple(replication.not_raised, lambda w: w.change_server(PRIMARY, timeline=2)),
     # failover
     simple(
@@ -562,6 +679,49 @@ CASES: tuple[Case, ...] = (
     ),
     simple(failover.timeline_as_recorded, _promotion),
     simple(failover.comes_back, _same_primary, prepare=_another_primary, budget="1 second"),
+    simple(
+        failover.acknowledged_directly,
+        _set("again", [_finding("acknowledged-again-in-time", "violated")]),
+        budget="1 second",
+    ),
+    simple(
+        failover.acknowledged_from_now,
+        _set("again", [_finding("acknowledged-again-in-time", "violated")]),
+        budget="1 second",
+    ),
+    simple(
+        failover.writes_go_on,
+        _wrote(*_steadily()[:2]),
+        prepare=_wrote(*_steadily()),
+        time="0.4 seconds",
+        pause="0.2 seconds",
+    ),
+    simple(
+        failover.old_sessions_go_on,
+        _wrote(*_steadily()),
+        prepare=_wrote(*_steadily(session=PINNED)),
+        time="0.4 seconds",
+        pause="0.2 seconds",
+    ),
+    simple(
+        failover.writes_stop,
+        _wrote(_write(1), _write(5)),
+        prepare=_wrote(_write(1), _write(5, outcome=FAIL)),
+        budget="0.1 seconds",
+    ),
+    simple(
+        failover.old_primary_left,
+        _wrote(_write(1), _write(2, timeline=2), _write(4)),
+        prepare=_wrote(_write(1), _write(2, timeline=2)),
+        budget="1 second",
+    ),
+    simple(failover.rejoined, _rejoined(1, 2, 3), prepare=_rejoined(1, 3)),
+    simple(
+        failover.isolation_kept,
+        _transactions(8, 16, 99),
+        prepare=_transactions(8, 16),
+        level="serializable",
+    ),
     simple(failover.nothing_lost, _judged("no-acknowledged-write-lost"), prepare=_judged()),
     simple(failover.only_the_end_is_lost, _judged("no-acknowledged-write-lost"), prepare=_judged()),
     simple(failover.one_primary_at_a_time, _judged(_PRIMARIES[1]), prepare=_judged()),
@@ -574,4 +734,6 @@ MEASURED = (
         _never_alone,
         prepare=_alone,
     ),
+    simple(failover.outages_reported, _never_alone, prepare=_fault_marks),
+    simple(replication.staleness_reported, _never_alone, prepare=_replica_reads),
 )

@@ -179,10 +179,16 @@ class WorldClients:
         self.silent = Finding("strict-mode-blocks", "holds", "nothing")
         self.findings: list[Finding] = []
         self.history: Any = None
+        self.mode = "async"
         self.file = Path("/nonexistent")
 
-    def acknowledged_again(self, _within_s: float) -> list[Finding]:
+    def acknowledged_again(
+        self, _within_s: float, paths: Iterable[str] | None = None
+    ) -> list[Finding]:
         return self.again
+
+    def finish(self, _pods: Sequence[str]) -> Any:
+        return self.history
 
     def acknowledged_from_now(self, _within_s: float) -> list[Finding]:
         return self.again

@@ -1,0 +1,46 @@
+@failover
+Feature: Failover when a place is lost
+  A node, a zone or everything that a policy forbids goes away with the primary on it.
+
+  Rule: The loss of one place costs a failover and no acknowledged write
+
+    Background:
+      Given a PostgresCluster with 3 instances and synchronous replication
+      And the primary runs on a node that neither the clients nor the operator need
+      And clients are writing through the primary Service
+
+    @disruptive
+    Scenario Outline: With three places, <fault>
+      When <fault>
+      Then another instance leads within a lease and 20 seconds
+      And writes through the primary Service are acknowledged again within a lease and 30 seconds
+      When the fault is taken back
+      Then 3 instances are running and streaming within 3 minutes
+      And the timeline was raised exactly as often as Patroni recorded a promotion
+      And no acknowledged write is lost
+      And no two primaries acknowledged writes at the same time
+
+      @level-3 @node-loss
+      Examples:
+        | fault                               |
+        | the primary's node vanishes         |
+
+      @level-3 @network-policy
+      Examples:
+        | fault                               |
+        | a NetworkPolicy isolates the primary |
+
+      @level-3 @node-drain
+      Examples:
+        | fault                               |
+        | the primary's node is drained       |
+
+      @level-4 @partition
+      Examples:
+        | fault                               |
+        | the primary's node is cut off       |
+
+      @level-4 @zone-loss
+      Examples:
+        | fault                               |
+        | the primary's zone vanishes         |

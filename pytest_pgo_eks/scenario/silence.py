@@ -1,0 +1,144 @@
+"""For how long nothing was acknowledged: writes that go on, sessions that go on, writes that stop."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from pytest_pgo_eks.errors import Inconclusive, WaitTimeout
+from pytest_pgo_eks.findings import Finding
+from pytest_pgo_eks.history.history import OK, PINNED, WRITE, History
+from pytest_pgo_eks.kube.wait import eventually
+from pytest_pgo_eks.scenario.clients import PRIMARY
+from pytest_pgo_eks.scenario.stage import Stage
+
+_SECOND = 1e9
+_POLL_S = 0.5
+# Nobody writes any more when nothing was acknowledged for this long, while attempts went on.
+STOPPED_S = 3.0
+
+
+def writes_go_on(stage: Stage, for_s: float, pause_s: float, *, pinned: bool = False) -> Finding:
+    """Watch that writes through the primary Service are acknowledged, never ``pause_s`` apart.
+
+    ``pinned`` asks the sessions that were open before the fault, and only them.
+    """
+    who = "sessions opened before" if pinned else "writes"
+    since = stage.clients.mark(f"from here on {who} have to go on")
+    at = time.monotonic()
+    history = eventually(
+        stage.clients.so_far,
+        accept=lambda _seen: time.monotonic() - at >= for_s,
+        within_s=for_s + 5.0,
+        what=f"{for_s:g} s to pass",
+        successes=1,
+        poll_s=_POLL_S,
+        show=lambda seen: f"{len(seen.ops)} operations",
+    )
+    longest_s, count = _longest(history, since, since + int(for_s * _SECOND), pinned=pinned)
+    rule = "old-sessions-go-on" if pinned else "writes-go-on"
+    numbers = {"for_s": for_s, "longest_s": round(longest_s, 3), "acknowledged": count}
+    told = f"{who} through {PRIMARY} were acknowledged {count} times in {for_s:g} s"
+    if longest_s <= pause_s:
+        sentence = f"{told}, never more than {longest_s:.2f} s apart"
+        return Finding(rule, "holds", sentence, numbers)
+    sentence = f"{told}, once {longest_s:.2f} s apart; allowed were {pause_s:g} s"
+    return Finding(rule, "violated", sentence, numbers)
+
+
+def writes_stop(stage: Stage, within_s: float) -> Finding:
+    """Wait until no write is acknowledged any more, by anybody, while clients keep trying."""
+    began = stage.clients.mark("from here on writes have to stop")
+    rule = "writes-stop"
+
+    def silent_s(history: History) -> float:
+        """Return from the last acknowledgement to the newest attempt."""
+        ops = history.ops
+        writes = ops.kind == WRITE
+        if not writes.any():
+            raise Inconclusive("no client tried to write")
+        acknowledged = ops.done[writes & (ops.outcome == OK)]
+        last = int(acknowledged.max()) if len(acknowledged) else began
+        return float(int(ops.invoke[writes].max()) - last) / _SECOND
+
+    try:
+        history = eventually(
+            stage.clients.so_far,
+            accept=lambda seen: silent_s(seen) >= STOPPED_S,
+            within_s=within_s + STOPPED_S,
+            what="writes to be acknowledged no more",
+            successes=1,
+            poll_s=_POLL_S,
+            show=lambda seen: f"the last acknowledgement is {silent_s(seen):.1f} s old",
+        )
+    except WaitTimeout as late:
+        if not late.looked:
+            raise
+        sentence = f"writes were still acknowledged after {within_s:g} s"
+        return Finding(rule, "violated", sentence, {"budget_s": within_s})
+    ops = history.ops
+    done = ops.done[(ops.kind == WRITE) & (ops.outcome == OK)]
+    after_s = max(0.0, float(int(done.max()) - began) / _SECOND) if len(done) else 0.0
+    sentence = f"the last write was acknowledged {after_s:.2f} s after the fault was proven"
+    return Finding(rule, "holds", sentence, {"budget_s": within_s, "after_s": round(after_s, 3)})
+
+
+def left_the_old_primary(stage: Stage, within_s: float) -> Finding:
+    """Judge for how long anybody's writes were acknowledged on a timeline that had ended.
+
+    From the first acknowledgement on the newer timeline to the last one, begun later, on an older:
+    pooled and pinned connections that nobody told of the failover. Asynchronous replication lets
+    them go on until their server is demoted or killed; how long that may take is the budget.
+    """
+    history = stage.clients.so_far()
+    ops = history.ops
+    rule = "old-primary-is-left"
+    mine = np.flatnonzero((ops.kind == WRITE) & (ops.outcome == OK) & (ops.timeline > 0))
+    timelines = np.unique(ops.timeline[mine])
+    if len(timelines) < 2:
+        return Finding(rule, "unknown", "writes were acknowledged on one timeline only")
+    worst_s, count, lines = 0.0, 0, []
+    pinned = 0
+    for newer in timelines[1:]:
+        there = mine[ops.timeline[mine] == newer]
+        first = int(ops.done[there].min())
+        late = mine[(ops.timeline[mine] < newer) & (ops.invoke[mine] > first)]
+        if not len(late):
+            continue
+        last = late[np.argmax(ops.done[late])]
+        count += len(late)
+        pinned += int((ops.session[late] == PINNED).sum())
+        worst_s = max(worst_s, float(int(ops.done[last]) - first) / _SECOND)
+        lines.append(history.describe(int(last)))
+    numbers = {
+        "budget_s": within_s,
+        "longest_s": round(worst_s, 3),
+        "writes": count,
+        "pinned": pinned,
+    }
+    if worst_s <= within_s:
+        sentence = f"{count} writes went to a demoted primary, for {worst_s:.2f} s at most"
+        return Finding(rule, "holds", sentence, numbers, tuple(lines))
+    sentence = (
+        f"{count} writes were acknowledged by a demoted primary, for {worst_s:.2f} s; allowed were "
+        f"{within_s:g} s"
+    )
+    return Finding(rule, "violated", sentence, numbers, tuple(lines))
+
+
+def _longest(history: History, since: int, until: int, *, pinned: bool) -> tuple[float, int]:
+    """Return the longest silence between two moments in seconds, and how many acknowledgements."""
+    ops = history.ops
+    mine = (
+        (ops.kind == WRITE)
+        & (ops.outcome == OK)
+        & (ops.path == history.path_number(PRIMARY))
+        & (ops.done >= since)
+        & (ops.done <= until)
+    )
+    if pinned:
+        mine &= ops.session == PINNED
+    done = np.sort(ops.done[mine])
+    moments = np.concatenate(([since], done, [until]))
+    return float(np.diff(moments).max()) / _SECOND, len(done)
