@@ -239,6 +239,32 @@ async def kubectl_run(bed: Bed) -> None:
     await bed.gone("once")
 
 
+async def kubectl_forward(bed: Bed) -> None:
+    """``kubectl port-forward`` carries one connection after another to the pod's own loopback."""
+    if shutil.which("kubectl") is None:
+        return
+    serve = "import http.server as h; h.HTTPServer(('127.0.0.1', 8080), h.SimpleHTTPRequestHandler).serve_forever()"
+    text = f'mkdir /tmp/w; cd /tmp/w; echo inside > index.html; exec python -c "{serve}"'
+    await bed.pod("forwarded", script(text))
+    await bed.running("forwarded")
+    forwarding = await asyncio.create_subprocess_exec(
+        "kubectl", "--kubeconfig", str(bed.kubeconfig()), "port-forward", "forwarded", ":8080",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert forwarding.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            line = (await forwarding.stdout.readline()).decode()
+            port = line.split("127.0.0.1:")[1].split()[0]
+            for _ in range(3):
+                out = ""
+                while "inside" not in out:
+                    _, out, _ = await program(bed, "curl", "-s", f"http://127.0.0.1:{port}/")
+    finally:
+        forwarding.terminate()
+        await forwarding.wait()
+
+
 async def strangers(bed: Bed) -> None:
     """Without the API server's token the kubelet answers nobody."""
     import ssl

@@ -102,6 +102,7 @@ def test_streams() -> None:
         "python_client",
         "kubectl",
         "kubectl_run",
+        "kubectl_forward",
         "strangers",
     )
 
