@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import struct
 import zlib
 from unittest import mock
@@ -16,6 +15,7 @@ from standin.server import kubeconfig
 
 from local_apiserver.api_bench import Bench, served
 from local_apiserver.fake_kubelet import TOKEN, kubelet_of
+from local_apiserver.kubectl_here import needs_kubectl
 from pytest_pgo_eks.local.apiserver import tunnel
 from pytest_pgo_eks.local.apiserver.spdy import DICTIONARY, Connection, Event
 
@@ -91,7 +91,7 @@ def test_what_is_not_spdy_3_is_refused(data: bytes) -> None:
         Connection().receive(data)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
+@needs_kubectl
 @served(kubelet_token=TOKEN)
 async def test_kubectl_forwards_ports(bench: Bench) -> None:
     environment = os.environ | {

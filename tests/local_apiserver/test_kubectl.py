@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from standin.server import kubeconfig
 
 from local_apiserver.api_bench import Bench, definition, pod, served
 from local_apiserver.fake_kubelet import TOKEN, kubelet_of
+from local_apiserver.kubectl_here import needs_kubectl
 from pytest_pgo_eks.local.objects import DEPLOYMENT, DISRUPTION_BUDGET, EVENT, NODE, POD, Obj
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
+pytestmark = needs_kubectl
 
 _MANIFEST = """
 apiVersion: apps/v1
