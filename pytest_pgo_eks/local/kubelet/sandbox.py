@@ -59,6 +59,8 @@ async def make_sandbox(shared: Shared, pod: Obj, files: Path) -> Sandbox:
     :raises Exception: what the network says when it cannot; nothing is left then.
     """
     uid, spec = pod["metadata"]["uid"], pod["spec"]
+    if spec.get("hostNetwork"):
+        raise NotImplementedError("the stand-in has no hostNetwork")
     hostname = hostname_of(pod)
     place = await shared.network.attach(shared.node.name, uid)
     try:
