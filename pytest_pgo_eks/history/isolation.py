@@ -32,6 +32,8 @@ from pytest_pgo_eks.history.history import FAIL, INFO, OK, TXN, UNSAFE, Column, 
 
 APPEND, LOOK = range(2)
 Isolation = Literal["read committed", "repeatable read", "serializable"]
+ISOLATION: tuple[Isolation, ...] = ("read committed", "repeatable read", "serializable")
+"""By the number in the column ``key`` of a transaction."""
 _CHUNK = 1 << 22
 _EXAMPLES = 3
 

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_pgo_eks.history.history import FAIL, OK, TXN, History
 from pytest_pgo_eks.history.isolation import FORBIDDEN, Isolation, check_isolation
+from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.probe.control import Installed
 from pytest_pgo_eks.probe.plan import Login, PathSpec
 
@@ -34,6 +35,7 @@ def test_postgresql_keeps_its_level(
     assert codes <= {"40001", "40P01", "stopped"}
     assert ("40001" in codes) == (level != "read committed")
     findings = check_isolation(history, level)
+    assert [f for f in judge(history, "sync") if f.rule.startswith("isolation")] == findings
     assert findings[0].outcome == "holds", "\n".join(map(str, findings))
     assert not [f for f in findings if f.outcome == "violated"]
     seen = {f.rule.rpartition(": ")[2] for f in findings[1:]}

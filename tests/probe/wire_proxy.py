@@ -100,6 +100,8 @@ class Proxy:
         self._tasks.add(task)
         self._open.add(writer)
         try:
+            if self._mode == "refuse":
+                return  # accepted by the kernel before the door was closed
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -123,6 +125,8 @@ class Proxy:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._open.add(server_writer)
         try:
+            if writer.transport.is_closing():
+                return
             server_writer.write(head + await reader.readexactly(length - 8))
             there = asyncio.create_task(self._pump(reader, server_writer, writer))
             back = asyncio.create_task(self._pump(server_reader, writer, writer))
@@ -145,6 +149,8 @@ class Proxy:
         while data := await source.read(1 << 16):
             if not self._passing.is_set():
                 await self._starve(client)
+            if client.transport.is_closing():
+                return
             sink.write(data)
 
     async def _starve(self, client: asyncio.StreamWriter) -> None:
