@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from typing import Any
+
+from standin.server import ca_file
 
 from local_apiserver.api_bench import Bench, config_map, pod, served
 from pytest_pgo_eks.local.apiclient import ApiClient
@@ -176,6 +179,27 @@ async def test_tokens_end_with_their_time_their_account_and_their_pod(bench: Ben
     forged = f"{head}.{body}.{signature[:-4]}AAAA"
     assert authenticator.check(forged) is None
     assert authenticator.check(f"{head}.{body[:-2]}.{signature}") is None
+
+
+@served()
+async def test_a_secret_can_hold_a_token(bench: Bench) -> None:
+    admin = bench.admin
+    annotations = {"kubernetes.io/service-account.name": "default"}
+    made = {
+        "metadata": {"name": "token", "annotations": annotations},
+        "type": "kubernetes.io/service-account-token",
+    }
+    data = (await admin.create(SECRET, made, "default"))["data"]
+    assert base64.b64decode(data["namespace"]) == b"default"
+    assert base64.b64decode(data["ca.crt"]) == ca_file(bench.server).read_bytes()
+    client = bench.as_token(base64.b64decode(data["token"]).decode())
+    assert not await _may(client, "get", "pods", namespace="default")
+    await admin.delete(SECRET, "token", "default")
+    with bench.refused(401, "Unauthorized"):
+        await _may(client, "get", "pods", namespace="default")
+    made["metadata"] = {"name": "token", "annotations": {}}
+    with bench.refused(422, "Invalid", "kubernetes.io/service-account.name"):
+        await admin.create(SECRET, made, "default")
 
 
 @served()

@@ -212,7 +212,7 @@ async def test_ownership_can_be_handed_over_and_reset(bench: Bench) -> None:
     metadata = {name: found["metadata"][name] for name in ("name", "namespace")}
     found = await admin.replace(CONFIG_MAP, {**found, "metadata": metadata})
     assert [one["manager"] for one in found["metadata"]["managedFields"]] == ["bob"]
-    reset = {"metadata": {"managedFields": [{}]}}
+    reset: Obj = {"metadata": {"managedFields": [{}]}}
     found = await admin.patch(CONFIG_MAP, "settings", "default", reset)
     assert "managedFields" not in found["metadata"]
 

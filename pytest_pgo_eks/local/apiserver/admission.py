@@ -15,6 +15,7 @@ from pytest_pgo_eks.local.apiserver.quantity import amount
 from pytest_pgo_eks.local.apiserver.store import Change, Store
 from pytest_pgo_eks.local.objects import Obj
 
+TOKEN_SECRET = "kubernetes.io/service-account-token"  # noqa: S105 - a type
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a directory
 # Without vowels, as generated names are, so that they make no words.
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"

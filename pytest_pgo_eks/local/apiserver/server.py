@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import socket
 import ssl
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 _REVIEWS = {"authentication.k8s.io", "authorization.k8s.io"}
 _CRD = ("apiextensions.k8s.io", "customresourcedefinitions")
 _EVENTS_S = 3600.0
+_YEAR_S = 365 * 86400
 Extension = Callable[[web.BaseRequest, Identity], Awaitable[web.StreamResponse]]
 
 
@@ -95,11 +97,13 @@ class ApiServer:
         self.front = Front(self.registry)
         self.extensions: dict[str, Extension] = {}
         self.writing.check_role = self._check_role
+        self.writing.fill_token = self._fill_token
         self.writing.define = self._define
         self.writing.finish = self.removal.finish
         self.cleanup = definitions.Cleanup(self.store, self.registry, self.removal, self.front)
         self._admin = Identity(admin.name, (*admin.groups, "system:authenticated"))
         self._events_s = events_s
+        self._ca_file = kubelet_ca
         self._listener = Listener(self._handle)
         self._sweeper: asyncio.Task[None] | None = None
         for obj in bootstrap.objects(self.allocators.first, endpoints):
@@ -148,6 +152,27 @@ class ApiServer:
             self.authorizer.require_bind(call.who, obj, call.resource.plural)
         else:
             self.authorizer.require_grant(call.who, obj, call.resource.plural)
+
+    def _fill_token(self, secret: Obj) -> None:
+        """Put a token into a Secret that asks for one, as the token controller does.
+
+        :raises Problem: 422 when the annotation names no service account.
+        """
+        metadata = secret["metadata"]
+        annotation = "kubernetes.io/service-account.name"
+        name = (metadata.get("annotations") or {}).get(annotation, "")
+        account = self.store.get(("", "serviceaccounts"), metadata["namespace"], name)
+        if account is None:
+            error = problems.required(f"metadata.annotations[{annotation}]")
+            raise problems.invalid("", "Secret", metadata.get("name", ""), [error])
+        metadata["annotations"]["kubernetes.io/service-account.uid"] = account["metadata"]["uid"]
+        token, _ = self.authenticator.issue(account, seconds=_YEAR_S, bound={"Secret": metadata})
+        ca = self._ca_file.read_bytes() if self._ca_file else b""
+        data = {"token": token.encode(), "namespace": metadata["namespace"].encode(), "ca.crt": ca}
+        secret["data"] = {
+            **(secret.get("data") or {}),
+            **{key: base64.b64encode(value).decode() for key, value in data.items()},
+        }
 
     def _define(self, obj: Obj, old: Obj | None) -> None:
         definitions.prepare(obj, old)

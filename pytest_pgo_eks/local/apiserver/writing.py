@@ -69,6 +69,7 @@ class Writing:
         self.store = store
         self.allocators = allocators
         self.check_role: Callable[[Call, Obj], None] = lambda _call, _obj: None
+        self.fill_token: Callable[[Obj], None] = lambda _secret: None
         self.define: Callable[[Obj, Obj | None], None] = lambda _obj, _old: None
         self.finish: Callable[[Call, Stored, Obj], Obj | None] = lambda _c, _s, _o: None
 
@@ -148,6 +149,8 @@ class Writing:
             obj["spec"] = {"finalizers": ["kubernetes"]}
         elif storage == ("", "services"):
             self._address(call, obj, None)
+        elif obj.get("type") == admission.TOKEN_SECRET:
+            self.fill_token(obj)
         if storage[0] == _RBAC:
             self.check_role(call, obj)
 
