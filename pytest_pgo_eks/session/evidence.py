@@ -65,23 +65,21 @@ class Witness:
         if not uses_cluster(item):
             return (yield)
         with ExitStack() as held:
+            who = identity(item)
             if item.get_closest_marker("skip") is None:
-                self._lock(item, held)
-            evidence = ScenarioEvidence(identity(item), self._run.run_dir)
+                self._lock(who.name, held, alone=_disruptive(item))
+            evidence = ScenarioEvidence(who, self._run.run_dir)
             item.stash[EVIDENCE] = evidence
             # A worker that dies leaves at least that the scenario began.
             evidence.write()
             return (yield)
 
-    def _lock(self, item: pytest.Item, held: ExitStack) -> None:
+    def _lock(self, name: str, held: ExitStack, *, alone: bool) -> None:
         lock = self._run.lock
         holder = lock.holder()
-        waiting = f"{item.name} waits for the cluster" + (f", held by {holder}" if holder else "")
+        waiting = f"“{name}” waits for the cluster" + (f", held by {holder}" if holder else "")
         with self._run.progress.phase(waiting):
-            if _disruptive(item):
-                held.enter_context(lock.exclusive(item.name))
-            else:
-                held.enter_context(lock.shared())
+            held.enter_context(lock.exclusive(f"“{name}”") if alone else lock.shared())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
@@ -190,6 +188,9 @@ class Unavailable(Failed):
     The traceback of a cluster that did not come up leads through our fixtures and helps nobody, and
     pytest would print it for a cause as well; so the error is an attribute.
     """
+
+    # As pytest's own outcomes have it: the summary of a run then shows the name alone.
+    __module__ = "builtins"
 
     def __init__(self, error: PgoEksError) -> None:
         super().__init__(str(error), pytrace=False)

@@ -6,7 +6,6 @@ writer waits, so the processes settle it themselves. The kernel releases what a 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,7 +41,7 @@ class ClusterLock:
         """Hold the cluster alone; ``holder`` is what :meth:`holder` tells those who wait."""
         note = self._folder / "holder"
         with self._lock("gate", exclusive=True), self._lock("room", exclusive=True):
-            note.write_text(f"{holder} (process {os.getpid()})", "utf-8")
+            note.write_text(holder, "utf-8")
             try:
                 yield
             finally:
