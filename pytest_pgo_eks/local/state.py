@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -184,11 +185,19 @@ def _remove(path: Path) -> None:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        # Data directories of databases may be closed to their own owner.
-        path.chmod(stat.S_IRWXU)
-        for child in path.iterdir():
-            _remove(child)
-        path.rmdir()
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _open_up(path)
+            shutil.rmtree(path)
+
+
+def _open_up(path: Path) -> None:
+    """Let ourselves into directories that are closed to their own owner."""
+    path.chmod(stat.S_IRWXU)
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            _open_up(child)
 
 
 # ---------------------------------------------------------------------- finding clusters
