@@ -25,17 +25,24 @@ Feature: Failover when the network is cut
         | fault                                                               |
         | the primary is cut off                                              |
 
-      @level-3
-      Examples:
-        | fault                                                               |
-        | the primary cannot reach the API server                             |
-
       @level-4
       Examples:
         | fault                                                               |
         | the primary is cut off from everybody but its clients  |
         | the primary can send nothing                                        |
         | the primary can receive nothing                                     |
+
+    @disruptive @level-3
+    Scenario: The primary alone cannot reach the API server
+      When the primary cannot reach the API server
+      Then another instance leads within a lease and 20 seconds
+      And new sessions write through the primary Service within a lease and 20 seconds
+      When the fault is taken back
+      Then 3 instances are running and streaming within 3 minutes
+      And the timeline was raised exactly as often as Patroni recorded a promotion
+      And no acknowledged write is lost
+      And no two primaries acknowledged writes at the same time
+      And nobody writes to a demoted primary for longer than 0 seconds
 
     @disruptive @level-4 @packet-loss
     Scenario: One packet in ten is lost and writes go on

@@ -19,9 +19,9 @@ Feature: Streaming replication
   Rule: How stale a replica is can be told
 
     @level-3 @disruptive
-    Scenario: A replica whose replay is paused is stale
+    Scenario: Replicas whose replay is paused are stale
       Given clients are writing through the primary Service
-      When replay on a replica is paused
+      When replay on every replica is paused
       Then writes are acknowledged for 5 seconds without a pause of more than 2 seconds
       And the staleness of replicas is measured and reported
       When the fault is taken back

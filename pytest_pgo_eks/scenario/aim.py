@@ -176,9 +176,9 @@ def hold_back(stage: Stage) -> None:
 
 
 def pause_replay(stage: Stage) -> None:
-    """Let one replica show nothing new; not the synchronous one, where there is one."""
-    pod = _any_replica(stage.postgres.observe(sql=True))
-    stage.bench.inject(ReplayPaused(stage.postgres.server(pod)))
+    """Let no replica show anything new: readers keep one session, so one replica alone may go unread."""
+    for one in roles.replicas(stage.postgres.observe(sql=True)):
+        stage.bench.inject(ReplayPaused(stage.postgres.server(one.pod)))
 
 
 def fail_archiving(stage: Stage) -> None:

@@ -23,6 +23,8 @@ FAULT_BEGINS = "fault begins"
 POOLED = "PgBouncer"
 REPLICAS = "the replicas Service"
 TRANSACTIONS = "transactions on the primary"
+# New sessions, and those of clients that reconnect when they lose theirs.
+ALL = (SCOUT, PACED)
 
 # Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
 # server about 6 ms of CPU, so a denser clock would load two cores more than the fault does.
@@ -131,9 +133,15 @@ class Clients:
         return at
 
     def acknowledged_again(
-        self, within_s: float, paths: Iterable[str] | None = None
+        self,
+        within_s: float,
+        paths: Iterable[str] | None = None,
+        sessions: Sequence[int] = ALL,
     ) -> list[Finding]:
         """Wait until writes go through again on ``paths`` (all that are written through).
+
+        ``sessions`` are the kinds of sessions that have to: new ones, and clients that reconnect
+        when they lose theirs. The latter stay where they are while a server only refuses writes.
 
         The budget counts from the begin of the last fault to the *end* of the last outage behind
         it. Returns as soon as an outage is over and writes went on for :data:`CALM_S`, or when the
@@ -148,7 +156,9 @@ class Clients:
 
         def settled(history: History) -> bool:
             used_s = time.monotonic() - at
-            return used_s > within_s + CALM_S or all(_calm(history, path, since) for path in wanted)
+            return used_s > within_s + CALM_S or all(
+                _calm(history, path, since, sessions) for path in wanted
+            )
 
         history = eventually(
             self.so_far,
@@ -159,7 +169,7 @@ class Clients:
             poll_s=_LOOK_S,
             show=lambda seen: f"{len(seen.ops)} operations",
         )
-        return [_in_time(history, path, since, within_s) for path in wanted]
+        return [_in_time(history, path, since, within_s, sessions) for path in wanted]
 
     def so_far(self) -> History:
         """Return the history as far as it has come."""
@@ -258,10 +268,10 @@ def named(findings: Sequence[Finding], *rules: str) -> list[Finding]:
     return [finding for finding in findings if finding.rule in rules]
 
 
-def _seen(history: History, path: str, since: int) -> list[Outage]:
-    """Return the outages of a path that touch the time after ``since``, all kinds of sessions."""
+def _seen(history: History, path: str, since: int, sessions: Sequence[int]) -> list[Outage]:
+    """Return the outages of a path that touch the time after ``since``, of these kinds of sessions."""
     found: list[Outage] = []
-    for session in (SCOUT, PACED):
+    for session in sessions:
         try:
             every = outages(history, path, session=session, min_s=NOISE_S)
         except BrokenHistory:
@@ -277,9 +287,9 @@ def _undisturbed(history: History) -> int:
     return min((int(mark["at"]) for mark in history.marks(FAULT_BEGINS)), default=0)
 
 
-def _calm(history: History, path: str, since: int) -> bool:
+def _calm(history: History, path: str, since: int, sessions: Sequence[int] = ALL) -> bool:
     """Say whether an outage came after ``since``, ended, and writes went on for a while."""
-    found = _seen(history, path, since)
+    found = _seen(history, path, since, sessions)
     if not found or not all(outage.over for outage in found):
         return False
     ended = max(outage.ended[1] for outage in found)
@@ -292,10 +302,12 @@ def _last_ack(history: History, path: str) -> int:
     return int(ops.done[here].max()) if here.any() else 0
 
 
-def _in_time(history: History, path: str, since: int, within_s: float) -> Finding:
+def _in_time(
+    history: History, path: str, since: int, within_s: float, sessions: Sequence[int] = ALL
+) -> Finding:
     """Judge when the last outage behind ``since`` ended, as an interval."""
     rule = "acknowledged-again-in-time"
-    found = _seen(history, path, since)
+    found = _seen(history, path, since, sessions)
     if not found:
         if _last_ack(history, path) <= since:
             sentence = f"no write through {path} was acknowledged after the fault"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_bdd import parsers, then, when
 
+from pytest_pgo_eks.history.history import SCOUT
 from pytest_pgo_eks.history.isolation import Isolation
 from pytest_pgo_eks.scenario import aim, recovery, rejoin, roles, silence
 from pytest_pgo_eks.scenario.clients import PRIMARY
@@ -164,6 +165,12 @@ def acknowledged_again(stage: Stage, budget: str) -> None:
 def acknowledged_directly(stage: Stage, budget: str) -> None:
     """The same on that path alone, where the fault may have taken PgBouncer too."""
     stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget), [PRIMARY]))
+
+
+@then(parsers.re(r"new sessions write through the primary Service within (?P<budget>.+)"))
+def new_sessions_write(stage: Stage, budget: str) -> None:
+    """Sessions opened earlier may stay on a server that refuses writes: nothing ends them."""
+    stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget), [PRIMARY], [SCOUT]))
 
 
 @then(

@@ -114,9 +114,9 @@ def replica_held_back(stage: Stage) -> None:
     aim.hold_back(stage)
 
 
-@when("replay on a replica is paused")
+@when("replay on every replica is paused")
 def replay_paused(stage: Stage) -> None:
-    """It receives and shows nothing new, proven by its own lag in bytes."""
+    """They receive and show nothing new, proven by the lag of each in bytes."""
     aim.pause_replay(stage)
 
 

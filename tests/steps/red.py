@@ -685,6 +685,11 @@ CASES: tuple[Case, ...] = (
         budget="1 second",
     ),
     simple(
+        failover.new_sessions_write,
+        _set("again", [_finding("acknowledged-again-in-time", "violated")]),
+        budget="1 second",
+    ),
+    simple(
         failover.acknowledged_from_now,
         _set("again", [_finding("acknowledged-again-in-time", "violated")]),
         budget="1 second",

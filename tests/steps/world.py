@@ -183,7 +183,10 @@ class WorldClients:
         self.file = Path("/nonexistent")
 
     def acknowledged_again(
-        self, _within_s: float, paths: Iterable[str] | None = None
+        self,
+        _within_s: float,
+        paths: Iterable[str] | None = None,
+        sessions: Sequence[int] = (),
     ) -> list[Finding]:
         return self.again
 
