@@ -114,8 +114,10 @@ def test_deadlines_and_endings_close_the_socket(
     assert not (writes & (history.ops.outcome == FAIL) & (history.ops.sent > 0)).any()
     codes = recorder[0].codes
     assert codes.count(PROTOCOL_3) > 10
-    assert codes.count(SSL_REQUEST) == (codes.count(PROTOCOL_3) if recorder[0]._tls else 0)
-    assert CANCEL_REQUEST not in codes
+    # A connection that was cut between its TLS request and its first packet has only the former.
+    encrypted = recorder[0]._tls is not None
+    assert not encrypted or codes.count(SSL_REQUEST) >= codes.count(PROTOCOL_3)
+    assert set(codes) == ({PROTOCOL_3, SSL_REQUEST} if encrypted else {PROTOCOL_3})
 
 
 def test_one_shots_close_the_socket(

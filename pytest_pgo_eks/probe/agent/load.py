@@ -26,6 +26,14 @@ from .records import CONNECT, FAIL, INFO, OK, PACED, PINNED, READ, SCOUT, UNSAFE
 from .wire import Session
 
 _RETRY_S = 0.25
+# A statement that is given up leaves its backend behind, waiting for a standby or a lock: the server
+# does not notice. Without a bound the probe itself would use up max_connections (100 by default) in
+# a long hang and be the next fault. So patience grows while nothing is acknowledged.
+_MOST_PATIENT = 16
+_ABANDONED = 24
+_SENTINELS = 8
+_SENTINEL_S = 30.0
+_SLOW_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -249,6 +257,7 @@ class Worker:
         self._parsed = False
         self._op = 0
         self._invoke = 0
+        self._patience = 1
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -311,10 +320,11 @@ class Worker:
         self.busy = True
         self._invoke = time.monotonic_ns()
         if self.deadline_s is not None:
-            self._timer = self._loop.call_later(self.deadline_s, self._late)
+            self._timer = self._loop.call_later(self.deadline_s * self._patience, self._late)
         session.request(message, self._finish)
 
     def _late(self) -> None:
+        self._patience = min(2 * self._patience, _MOST_PATIENT)
         if self._session is not None:
             self._session.abort("deadline")
 
@@ -324,6 +334,8 @@ class Worker:
             self._timer.cancel()
         self.busy = False
         outcome, code = self.path.judge(session)
+        if outcome in (OK, UNSAFE):
+            self._patience = 1
         self.path.record(
             op=self._op,
             times=(self._invoke, self._invoke, done),
@@ -371,6 +383,9 @@ class Scouts:
         self.client = path.shared.new_client()
         self.cap = math.ceil(plan.scout_deadline_s / plan.scout_every_s) + 8
         self.skipped = 0
+        self._abandoned = 0
+        self._sentinels = 0
+        self._started = 0.0
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._due = 0.0
@@ -394,7 +409,10 @@ class Scouts:
         if self.path.shared.stopping:
             return
         every = self.path.plan.scout_every_s
-        if len(self._tasks) < self.cap:
+        now = self._loop.time()
+        enough = self._sentinels >= _SENTINELS and now - self._started < _SLOW_S
+        if len(self._tasks) < self.cap and not enough:
+            self._started = now
             task = self._loop.create_task(self._scout())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -411,16 +429,18 @@ class Scouts:
         invoke, sent = time.monotonic_ns(), 0
         session: Session | None = None
         row: bytes | None = None
+        ends = self._loop.time() + plan.scout_deadline_s
         try:
-            async with asyncio.timeout(plan.scout_deadline_s):
+            async with asyncio.timeout_at(ends):
                 session = await open_session(plan.target)
-                sent = time.monotonic_ns()
-                await run(session, parse + binding.message(-path.number, op))
+            sent = time.monotonic_ns()
+            await self._ask(session, parse + binding.message(-path.number, op), ends)
             outcome, code = path.judge(session)
             row = session.rows[0] if session.rows else None
         except TimeoutError:
             outcome = INFO if sent and not plan.reads else FAIL
             code = "deadline"
+            self._abandoned += sent > 0
         except ConnectFailed as failed:
             outcome, code = FAIL, failed.code
         except asyncio.CancelledError:
@@ -439,4 +459,18 @@ class Scouts:
         if session is not None:
             session.close()
         if outcome == OK:
+            self._abandoned = 0
             path.tell_reachable()
+
+    async def _ask(self, session: Session, message: bytes, ends: float) -> None:
+        """Run the statement; in a long hang stay as a sentinel, to see its end at once.
+
+        Sentinels replace most new attempts: the statements they would leave behind pile up.
+        """
+        sentinel = self._abandoned >= _ABANDONED and self._sentinels < _SENTINELS
+        self._sentinels += sentinel
+        try:
+            async with asyncio.timeout_at(ends + _SENTINEL_S if sentinel else ends):
+                await run(session, message)
+        finally:
+            self._sentinels -= sentinel
