@@ -213,6 +213,9 @@ async def test_secrets_policies_namespaces_and_nodes(bench: Bench) -> None:
     secret = await admin.create(SECRET, made, "default")
     assert (secret["type"], secret["data"]) == ("Opaque", {"a": "Yg==", "c": "ZA=="})
     assert "stringData" not in secret
+    patched = await admin.patch(SECRET, "s", "default", {"stringData": {"e": "f"}})
+    assert patched["data"] == {"a": "Yg==", "c": "ZA==", "e": "Zg=="}
+    assert patched["metadata"]["resourceVersion"] != secret["metadata"]["resourceVersion"]
     cases: list[tuple[list[Obj], list[str]]]
     cases = [([], ["Ingress"]), ([{}], ["Ingress", "Egress"])]
     for egress, kinds in cases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from typing import Any
@@ -17,6 +18,8 @@ from local_apiserver.api_bench import (
     service,
 )
 from pytest_pgo_eks.local.apiclient import ApiError
+from pytest_pgo_eks.local.apiserver.call import Call
+from pytest_pgo_eks.local.apiserver.problems import Problem
 from pytest_pgo_eks.local.objects import (
     CLAIM,
     CLUSTER_ROLE_BINDING,
@@ -122,6 +125,11 @@ def _named(**more: Any) -> Obj:
 _TEMPLATE: Obj = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}
 _RBAC_REF = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
 _CLAIM_SPEC = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+_VOLUME_SPEC = {
+    "capacity": {"storage": "1Gi"},
+    "hostPath": {"path": "/x"},
+    "accessModes": ["ReadWriteOnce"],
+}
 _SEEDS: list[tuple[Kind, Obj]] = [
     (POD, pod("x")),
     (CONFIG_MAP, config_map("x", a="1")),
@@ -135,7 +143,7 @@ _SEEDS: list[tuple[Kind, Obj]] = [
         _named(spec={"schedule": "@daily", "jobTemplate": {"spec": {"template": _TEMPLATE}}}),
     ),
     (CLAIM, _named(spec=_CLAIM_SPEC)),
-    (PERSISTENT_VOLUME, _named(spec={"capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}})),
+    (PERSISTENT_VOLUME, _named(spec=_VOLUME_SPEC)),
     (SECRET, _named(data={"a": "eA=="}, stringData={"b": "c"})),
     (NODE, _named(status={"addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]})),
     (NAMESPACE, _named()),
@@ -190,3 +198,33 @@ async def test_no_request_is_an_internal_error(bench: Bench) -> None:
                 failures.append(("GET", path, None, await answer.text()))
         await asyncio.sleep(0)
     assert not failures, failures[:3]
+
+
+@served()
+async def test_no_patch_changes_a_stored_object_in_place(bench: Bench) -> None:
+    """Versions share what a patch leaves alone, so one that wrote there would rewrite the past."""
+    server, done = bench.server, 0
+    for kind, seed in _SEEDS:
+        group, _, version = kind.api_version.rpartition("/")
+        resource = server.registry.find(group, version, kind.plural)
+        assert resource is not None
+        namespace = "default" if kind.namespaced else ""
+        made = json.loads(json.dumps(seed))
+        server.writing.create(Call(resource, namespace, who=server._admin, agent="test"), made)
+        chance, name = random.Random(kind.plural), seed["metadata"]["name"]
+        for _ in range(60):
+            stored = server.store.collection(resource.storage).get(namespace, name)
+            assert stored is not None
+            before = json.dumps(stored.obj)
+            patch = _broken(seed, chance)
+            content_type = chance.choice([*_CONTENT, "application/apply-patch+yaml"])
+            if isinstance(patch, dict) and "apply" in content_type:
+                patch = {"apiVersion": kind.api_version, "kind": kind.kind, **patch}
+            query = {"fieldManager": chance.choice("ab"), "force": "true"}
+            door = chance.choice(["", "status"] if resource.has_status else [""])
+            call = Call(resource, namespace, name, door, query, server._admin, "test")
+            with contextlib.suppress(Problem):
+                server.writing.patch(call, content_type, patch)
+                done += 1
+            assert json.dumps(stored.obj) == before, (kind.kind, content_type, patch)
+    assert done > 500

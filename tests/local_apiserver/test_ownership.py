@@ -54,6 +54,9 @@ def test_field_sets_behave_as_sets(one: list[list[str]], other: list[list[str]])
     assert _set(fields.difference(a, b)) == _set(a) - _set(b)
     assert _set(fields.intersection(a, b)) == _set(a) & _set(b)
     assert fields.load(fields.dump(a)) == a
+    if a:
+        assert fields.overlaps(fields.dump(a), b) is bool(_set(a) & _set(b))
+        assert fields.contains(fields.dump(a), b) is (_set(b) <= _set(a))
 
 
 def _owned(obj: Obj, manager: str, subresource: str = "") -> Any:

@@ -48,10 +48,20 @@ class Decoder:
         self.version = version
         self.unknown: list[str] = []
 
-    def object(self, obj: Obj, kind: Type) -> Obj:
-        """Decode a whole object; ``apiVersion`` and ``kind`` stay as they are."""
-        found: Obj = self._struct(obj, kind, "")
-        return found
+    def object(self, obj: Obj, kind: Type, known: Obj | None = None) -> Obj:
+        """Decode a whole object; ``apiVersion`` and ``kind`` stay as they are.
+
+        ``known`` is the object that was patched: what is still the very same value there (the spec,
+        for most patches) is clean already and taken as it is. Metadata is always made anew.
+        """
+        kept = {
+            name: value
+            for name, value in obj.items()
+            if known and name != "metadata" and value is known.get(name)
+        }
+        rest = {name: value for name, value in obj.items() if name not in kept}
+        found: Obj = self._struct(rest, kind, "")
+        return found | kept
 
     def _refuse(self, value: Any, wanted: str, path: str) -> Exception:
         where = re.sub(r"\[\d+\]", "", path).lstrip(".")

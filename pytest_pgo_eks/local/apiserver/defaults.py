@@ -204,8 +204,11 @@ def _endpoint_slice(obj: Obj) -> None:
 
 def _secret(obj: Obj) -> None:
     _set(obj, type="Opaque")
-    for name, value in (obj.pop("stringData", None) or {}).items():
-        obj.setdefault("data", {})[name] = base64.b64encode(value.encode()).decode()
+    plain = obj.pop("stringData", None) or {}
+    if plain:
+        # Another dict: after a patch this one may still be the stored object's.
+        encoded = {name: base64.b64encode(text.encode()).decode() for name, text in plain.items()}
+        obj["data"] = {**(obj.get("data") or {}), **encoded}
 
 
 def _claim(obj: Obj) -> None:

@@ -98,6 +98,28 @@ def intersection(one: Tree, other: Tree) -> Tree:
     return found
 
 
+def overlaps(raw: Mapping[str, Any], tree: Tree) -> bool:
+    """Say whether a ``fieldsV1`` has any member of the set, without loading it."""
+    for name, below in tree.items():
+        if name == _SELF:
+            if not raw or _SELF in raw:
+                return True
+        elif name in raw and overlaps(raw[name], below):
+            return True
+    return False
+
+
+def contains(raw: Mapping[str, Any], tree: Tree) -> bool:
+    """Say whether a ``fieldsV1`` has every member of the set."""
+    for name, below in tree.items():
+        if name == _SELF:
+            if raw and _SELF not in raw:
+                return False
+        elif name not in raw or not contains(raw[name], below):
+            return False
+    return True
+
+
 def paths(tree: Tree, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield every member, in order."""
     for name in sorted(tree):

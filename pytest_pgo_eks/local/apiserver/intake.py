@@ -13,8 +13,10 @@ from pytest_pgo_eks.local.apiserver.resources import Resource
 from pytest_pgo_eks.local.objects import Obj
 
 
-def decode(call: Call, body: Any) -> Obj:
+def decode(call: Call, body: Any, known: Obj | None = None) -> Obj:
     """Return the clean object of a request's body: known fields only, defaulted.
+
+    ``known`` is the object that a patch changed, in the version that the request speaks.
 
     :raises Problem: 400 for a body of another kind or with values of a wrong type.
     """
@@ -34,7 +36,7 @@ def decode(call: Call, body: Any) -> Obj:
     if resource.custom:
         obj = structural.take(body, resource, decoder)
     else:
-        obj = decoder.object(body, resource.type)
+        obj = decoder.object(body, resource.type, known)
     stored_as = resource.stored_as or resource.api_version
     obj = {"apiVersion": stored_as, "kind": resource.kind, **_rest(obj)}
     obj.setdefault("metadata", {})

@@ -124,10 +124,12 @@ def _taken(entries: list[Obj], lost: Tree, mine: Obj) -> list[Obj]:
             kept.append(entry)
             continue
         had = entry.get("fieldsV1") or {}
+        if had and not fields.overlaps(had, lost):
+            kept.append(entry)
+            continue
         rest = fields.difference(fields.load(had), lost)
         if rest:
-            dumped = fields.dump(rest)
-            kept.append(entry if dumped == had else {**entry, "fieldsV1": dumped})
+            kept.append({**entry, "fieldsV1": fields.dump(rest)})
     return kept
 
 
@@ -160,7 +162,10 @@ def updated(
     mine = writer.entry("Update")
     entries = _taken(entries, fields.union(changed, removed), mine)
     at = next((i for i, one in enumerate(entries) if _same(one, mine)), None)
-    had = fields.load(entries[at].get("fieldsV1") or {}) if at is not None else {}
+    raw = (entries[at].get("fieldsV1") or {}) if at is not None else {}
+    if raw and fields.contains(raw, changed) and not fields.overlaps(raw, removed):
+        return entries
+    had = fields.load(raw)
     owned = fields.union(fields.difference(had, removed), changed)
     if at is None:
         if owned:

@@ -279,10 +279,16 @@ _CHECKS: dict[tuple[str, str], Callable[[Obj, Obj | None], Iterator[FieldError]]
 }
 
 
+def _without(obj: Obj, names: set[str]) -> Obj:
+    return {name: value for name, value in obj.items() if name not in names}
+
+
 def errors(resource: Resource, obj: Obj, old: Obj | None) -> list[FieldError]:
     """Return everything wrong with a defaulted object; ``old`` is what an update replaces."""
     found = list(metadata_rules.errors(resource, obj["metadata"]))
-    if not resource.custom:
+    apart = {"metadata", "status"}
+    same = old is not None and _without(old, apart) == _without(obj, apart)
+    if not resource.custom and not same:
         found += missing(obj, resource.type)
         check = _CHECKS.get(resource.storage)
         if check is not None:

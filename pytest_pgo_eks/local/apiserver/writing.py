@@ -58,6 +58,10 @@ _PATCH_TYPES = (
 Patch = tuple[str, Any]
 
 
+def _rest(obj: Obj) -> Obj:
+    return {name: value for name, value in obj.items() if name not in {"metadata", "apiVersion"}}
+
+
 class Writing:
     """Create, update and patch. Hooks run on every create, update or removal that is stored.
 
@@ -171,7 +175,7 @@ class Writing:
     def _validate(self, call: Call, obj: Obj, old: Obj | None) -> None:
         resource = call.resource
         wrong = validation.errors(resource, obj, old)
-        if resource.custom:
+        if resource.custom and not (old and _rest(old) == _rest(obj)):
             wrong += structural.validate(obj, resource.type)
         if wrong:
             name = obj["metadata"].get("name", "")
@@ -332,7 +336,7 @@ class Writing:
                 else (*_PATCH_TYPES, "application/strategic-merge-patch+json")
             )
             raise problems.unsupported_media_type(content_type, allowed)
-        obj = intake.decode(call, changed)
+        obj = intake.decode(call, changed, base)
         return self.replace(call, stored, obj), False
 
     def _apply(self, call: Call, stored: Stored | None, config: Any) -> tuple[Obj, bool]:
@@ -367,7 +371,7 @@ class Writing:
         quiet = Call(
             resource, call.namespace, call.name, call.subresource, {"fieldValidation": "Ignore"}
         )
-        obj = intake.decode(quiet, new)
+        obj = intake.decode(quiet, new, base)
         if stored is None:
             obj["metadata"]["name"] = call.name
             for name in ("uid", "resourceVersion"):
