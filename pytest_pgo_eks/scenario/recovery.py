@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_pgo_eks.faults.processes import ProcessFrozen
 from pytest_pgo_eks.findings import Finding
 from pytest_pgo_eks.scenario import aim, roles
-from pytest_pgo_eks.scenario.clients import named
+from pytest_pgo_eks.scenario.clients import PRIMARY, named
 from pytest_pgo_eks.scenario.stage import Stage
 
 _PRIMARIES = ("no-value-on-two-timelines", "one-primary-at-a-time")
@@ -15,7 +15,9 @@ def repeatedly(stage: Stage, times: int) -> None:
     """Delete the primary's pod several times, each time after all instances stream again."""
     for number in range(times):
         if number:
-            stage.clients.acknowledged_again(stage.timeouts["healthy-again"])
+            # Only the primary Service is sure to be interrupted; a path that never was would be
+            # watched until the time is used up.
+            stage.clients.acknowledged_again(stage.seconds("a lease and 20 seconds"), [PRIMARY])
             roles.all_streaming(
                 stage.postgres, stage.postgres.declared(), stage.timeouts["healthy-again"]
             )

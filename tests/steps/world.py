@@ -120,6 +120,9 @@ class WorldServer:
     def run(self, _sql: str, **_: Any) -> list[str]:
         return []
 
+    def is_in_recovery(self) -> bool:
+        return self._world.servers[self.pod].in_recovery
+
     def pending_restart(self) -> list[str]:
         return self._world.pending
 
