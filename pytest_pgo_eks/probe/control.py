@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from pytest_pgo_eks.errors import BrokenHistory, ExecProblem, Inconclusive, NotFound, WaitTimeout
 from pytest_pgo_eks.probe.agent import records
 from pytest_pgo_eks.probe.package import archive
 from pytest_pgo_eks.probe.plan import Answer, Login, MonitorSpec, PathSpec
+from pytest_pgo_eks.probe.shell import Running, Shell, tail
 from pytest_pgo_eks.probe.stream import Stream
 
 _HOME = "/tmp/pgo-probe"  # noqa: S108 -- a directory of the pod, which nobody else is in
@@ -24,40 +25,6 @@ _RETRY_S = 0.2
 _HEADER_S = 20.0
 _CUTS = 200
 _STOP_TRIES = 3
-
-
-class Ran(Protocol):
-    """What a finished command left."""
-
-    @property
-    def exit_status(self) -> int: ...
-    @property
-    def stdout(self) -> bytes: ...
-    @property
-    def stderr(self) -> bytes: ...
-
-
-class Running(Protocol):
-    """A command that still runs."""
-
-    def read(self, timeout_s: float) -> tuple[str, bytes] | None: ...
-    def close(self) -> None: ...
-
-
-class Shell(Protocol):
-    """What the probe needs of :class:`pytest_pgo_eks.kube.Kube`."""
-
-    def exec(
-        self,
-        namespace: str,
-        pod: str,
-        command: Sequence[str],
-        *,
-        stdin: bytes | str | None = None,
-        deadline_s: float = 30.0,
-    ) -> Ran: ...
-
-    def open_exec(self, namespace: str, pod: str, command: Sequence[str]) -> Running: ...
 
 
 class Installed:
@@ -91,7 +58,7 @@ class Installed:
         if ran.exit_status != 0:
             raise Inconclusive(
                 f"the probe needs Python 3.11 with ssl in {self.namespace}/{self.pod} and could not "
-                f"be installed: {_tail(ran)}"
+                f"be installed: {tail(ran)}"
             )
 
     def command(self, *arguments: str) -> list[str]:
@@ -117,7 +84,7 @@ class Installed:
         if ran.exit_status != 0 or not answers:
             raise ExecProblem(
                 f"probe {arguments[0]} in {self.namespace}/{self.pod} ended with "
-                f"{ran.exit_status}: {_tail(ran)}"
+                f"{ran.exit_status}: {tail(ran)}"
             )
         return answers
 
@@ -415,8 +382,3 @@ class Probe:
             return callable(status) and status() == 0
         except ExecProblem:
             return False
-
-
-def _tail(ran: Ran) -> str:
-    text = (ran.stderr or ran.stdout).decode("utf-8", "replace").strip()
-    return text[-500:] or "no output"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pytest_pgo_eks.kube.wait import eventually
-from pytest_pgo_eks.probe.control import Installed, Shell
+from pytest_pgo_eks.probe.control import Installed
+from pytest_pgo_eks.probe.shell import Shell
 
 Object = dict[str, Any]
 DEFAULT_NAME = "pgo-probe"
