@@ -47,7 +47,8 @@ def view(**changes: Any) -> View:
     fields: dict[str, Any] = {
         "image": find_image("stand-in/python:3"),
         "mounts": (),
-        "etc": {"passwd": Path("/state/passwd")},
+        "host_etc": Path("/state/host-etc"),
+        "etc": {"passwd": Path("/state/pod/passwd-1")},
         "scripts": {},
         "termination_log": (Path("/state/log"), "/dev/termination-log"),
         "read_only_root": False,
@@ -72,11 +73,20 @@ def test_the_host_is_read_only_and_its_databases_are_not_shown() -> None:
     found = binds(view().arguments())
     writable = {target for target, (kind, _) in found.items() if kind == "--bind"}
     assert writable == {"/dev/termination-log"}
-    assert found["/usr/bin"] == ("--ro-bind", "/usr/bin")
-    assert found["/etc/passwd"] == ("--ro-bind", "/state/passwd")
-    secret = {"/etc/shadow", "/etc/postgresql", "/etc/pgbouncer", "/etc/pgbackrest.conf", "/root"}
-    assert not secret & found.keys()
-    assert not any(target.startswith("/etc/postgresql") for target in found)
+    assert found["/usr"] == ("--ro-bind", "/usr")
+    assert found["/run/pod-etc"] == ("--ro-bind", "/state/pod")
+    assert not {"/", "/etc", "/root", "/home", "/var"} & found.keys()
+    arguments = view().arguments()
+    assert arguments[arguments.index("/etc/passwd") - 1] == "../run/pod-etc/passwd-1"
+
+
+def test_of_the_hosts_etc_only_what_programs_need_is_copied(tmp_path: Path) -> None:
+    rootfs.copy_host_etc(tmp_path / "etc")
+    names = {path.name for path in (tmp_path / "etc").iterdir()}
+    assert {"services", "ld.so.cache"} <= names
+    assert not {"shadow", "passwd", "postgresql", "pgbouncer", "pgbackrest.conf"} & names
+    assert not list((tmp_path / "etc").glob("**/private"))
+    assert not list((tmp_path / "etc").glob("**/*.key"))
 
 
 def test_mounts_come_parents_first_and_replace_tmp() -> None:
@@ -97,7 +107,7 @@ def test_mounts_come_parents_first_and_replace_tmp() -> None:
 def test_the_root_becomes_read_only_after_everything_is_in_it() -> None:
     arguments = view(read_only_root=True).arguments()
     assert arguments[-4:] == ["--remount-ro", "/", "--chdir", "/"]
-    assert "--remount-ro" not in view().arguments()
+    assert ("--remount-ro", "/") not in pairwise(view().arguments())
 
 
 def test_a_working_directory_is_made_only_where_the_root_is_ours() -> None:

@@ -12,6 +12,7 @@ from pytest_pgo_eks.local.apiclient import ApiClient
 from pytest_pgo_eks.local.kubelet.agent import NodeAgent
 from pytest_pgo_eks.local.kubelet.namespaces import Home
 from pytest_pgo_eks.local.kubelet.probing import unverified_tls
+from pytest_pgo_eks.local.kubelet.rootfs import copy_host_etc
 from pytest_pgo_eks.local.kubelet.shared import NetworkLike, NodeLike, Settings
 from pytest_pgo_eks.local.kubelet.streaming import StreamingServer
 from pytest_pgo_eks.local.kubelet.users import Users
@@ -43,6 +44,7 @@ class Kubelet:
         self._client_factory = client_factory
         self._network = network
         self._state = state
+        self._host_etc = state / "host-etc"
         self._tls = tls
         self._token = token
         self._settings = settings or Settings()
@@ -59,6 +61,8 @@ class Kubelet:
         """
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home = Home()
+        if not self._host_etc.exists():
+            await asyncio.to_thread(copy_host_etc, self._host_etc)
         await asyncio.gather(*(self._begin(node) for node in self._nodes))
 
     async def _begin(self, node: NodeLike) -> None:
@@ -72,6 +76,7 @@ class Kubelet:
             attachments=self._attachments,
             probe_tls=self._probe_tls,
             state=self._state,
+            host_etc=self._host_etc,
             settings=self._settings,
         )
         server = StreamingServer(agent, self._tls, self._token)

@@ -39,6 +39,7 @@ class NodeAgent:
         attachments: Attachments,
         probe_tls: ssl.SSLContext,
         state: Path,
+        host_etc: Path,
         settings: Settings,
     ) -> None:
         amounts = capacity()
@@ -55,6 +56,7 @@ class NodeAgent:
             probe_tls=probe_tls,
             sockets=network.socket_factory(node.name),
             state=state / node.name,
+            host_etc=host_etc,
             allocatable=amounts,
             settings=settings,
         )

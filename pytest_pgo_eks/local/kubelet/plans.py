@@ -89,6 +89,7 @@ async def make_plan(pod: PodLike, record: Record, image: Image) -> ContainerPlan
     view = View(
         image=image,
         mounts=pod.volumes.mounts(spec, env),
+        host_etc=shared.host_etc,
         etc=etc,
         scripts=pod.sandbox.scripts(image),
         termination_log=(message, spec.get("terminationMessagePath") or "/dev/termination-log"),

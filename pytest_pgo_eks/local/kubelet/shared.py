@@ -77,6 +77,7 @@ class Shared:
     probe_tls: ssl.SSLContext
     sockets: SocketFactory
     state: Path
+    host_etc: Path
     allocatable: Mapping[str, str]
     settings: Settings = field(default_factory=Settings)
 
