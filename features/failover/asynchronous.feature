@@ -22,7 +22,7 @@ Feature: Failover with asynchronous replication
         | the primary is switched over       | 45 seconds             |
         | the primary pod is deleted         | 30 seconds             |
 
-      @level-3
+      @level-4
       Examples:
         | fault                              | budget                 |
         | the primary pod is force-deleted   | a lease and 20 seconds |
@@ -37,7 +37,7 @@ Feature: Failover with asynchronous replication
       And after Patroni runs again 3 instances are running and streaming within 3 minutes
       And only the end of the log is lost
 
-    @disruptive @level-3
+    @disruptive @level-4
     Scenario: With asynchronous replication, the primary pod is deleted while the operator is down
       Given the operator is down
       When the primary pod is deleted
@@ -45,7 +45,7 @@ Feature: Failover with asynchronous replication
       And 3 instances are running and streaming within 2 minutes
       And only the end of the log is lost
 
-    @disruptive @level-3
+    @disruptive @level-4
     Scenario: With asynchronous replication, three failovers in a row
       When the primary pod is deleted 3 times, each time after the cluster recovered
       Then writes are acknowledged again within 30 seconds

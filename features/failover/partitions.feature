@@ -32,7 +32,7 @@ Feature: Failover when the network is cut
         | the primary can send nothing                                        |
         | the primary can receive nothing                                     |
 
-    @disruptive @level-3
+    @disruptive @level-4
     Scenario: The primary alone cannot reach the API server
       When the primary cannot reach the API server
       Then another instance leads within a lease and 20 seconds

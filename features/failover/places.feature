@@ -25,15 +25,15 @@ Feature: Failover when a place is lost
         | fault                               |
         | the primary's node vanishes         |
 
-      @level-3 @network-policy
-      Examples:
-        | fault                               |
-        | a NetworkPolicy isolates the primary |
-
       @level-3 @node-drain
       Examples:
         | fault                               |
         | the primary's node is drained       |
+
+      @level-4 @network-policy
+      Examples:
+        | fault                                |
+        | a NetworkPolicy isolates the primary |
 
       @level-4 @partition
       Examples:

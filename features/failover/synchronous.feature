@@ -34,12 +34,12 @@ Feature: Failover with synchronous replication
       Examples:
         | fault                                      | budget                 |
         | the primary's database container is killed | a lease and 20 seconds |
-        | a backend of the primary is killed         | a lease and 20 seconds |
-        | PgBouncer is killed                        | 20 seconds             |
 
       @level-4
       Examples:
         | fault                                      | budget                 |
+        | a backend of the primary is killed         | a lease and 20 seconds |
+        | PgBouncer is killed                        | 20 seconds             |
         | the primary's Patroni is killed            | a lease and 20 seconds |
         | PgBouncer's pod is force-deleted           | 30 seconds             |
 

@@ -249,14 +249,33 @@ def lead_elsewhere(stage: Stage, spared: set[str]) -> None:
     now = roles.primary(seen)
     if now in able and (now.node in repository) == (best.node in repository):
         return
+    declared, within_s = stage.postgres.declared(), stage.timeouts["healthy-again"]
+    if seen.is_synchronous and seen.sync and best.pod not in seen.sync.standbys:
+        _make_synchronous(stage, roles.synchronous_standby(seen).pod, best.pod, within_s)
     done = Switchover(stage.postgres, target=best.pod, within_s=stage.timeouts["switchover"])
     try:
         done.inject()
         done.prove()
     finally:
         done.undo()
-    declared, within_s = stage.postgres.declared(), stage.timeouts["healthy-again"]
     roles.all_streaming(stage.postgres, declared, within_s)
+
+
+def _make_synchronous(stage: Stage, now: str, wanted: str, within_s: float) -> None:
+    """Let another replica be the synchronous one: Patroni switches over to no other.
+
+    It keeps the one it has as long as that streams, so its pod is deleted and comes back as the
+    asynchronous replica.
+    """
+    gone = PodDeleted(stage.kube, stage.namespace, now, force=False)
+    gone.inject()
+    gone.prove()
+    stage.postgres.wait(
+        lambda seen: seen.sync is not None and seen.sync.standbys == (wanted,),
+        within_s=within_s,
+        what=f"{wanted} to be the synchronous standby in place of {now}",
+    )
+    roles.all_streaming(stage.postgres, stage.postgres.declared(), within_s)
 
 
 def _any_replica(seen: Observation) -> str:
