@@ -14,7 +14,7 @@ from pytest_pgo_eks.kube import exec as execution
 from pytest_pgo_eks.kube.exec import ExecResult, ExecSession
 from pytest_pgo_eks.kube.forward import Forward
 from pytest_pgo_eks.kube.kinds import Kinds, Resource
-from pytest_pgo_eks.kube.listing import Labels, Object, pages, selectors_of
+from pytest_pgo_eks.kube.listing import Labels, Object, event_time, pages, selectors_of
 from pytest_pgo_eks.kube.problems import Owned
 from pytest_pgo_eks.kube.transport import CONTENT_TYPES, Transport
 from pytest_pgo_eks.kube.watching import IDLE_S, WatchEvent, WatchLoop
@@ -358,7 +358,7 @@ class Kube:
         found = self.list("Event", namespace, fields=fields or None)
         if uid is not None:
             found = [one for one in found if one.get("involvedObject", {}).get("uid") == uid]
-        return sorted(found, key=_event_time)
+        return sorted(found, key=event_time)
 
     def secret_values(self, namespace: str, name: str) -> dict[str, str]:
         """Return a Secret's values, decoded; credentials as :class:`Secret`, so they stay masked.
@@ -438,13 +438,6 @@ class Kube:
         if not name:
             raise ValueError(f"{resource.kind} needs a name")
         return resource.path(namespace, name, quote(sub))
-
-
-def _event_time(event: Object) -> str:
-    meta = event.get("metadata") or {}
-    return str(
-        event.get("lastTimestamp") or event.get("eventTime") or meta.get("creationTimestamp") or ""
-    )
 
 
 def _short(command: Sequence[str]) -> str:

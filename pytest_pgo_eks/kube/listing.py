@@ -59,3 +59,11 @@ def selectors_of(labels: Labels, fields: Labels) -> list[tuple[str, str]]:
         if given:
             query.append((name, given))
     return query
+
+
+def event_time(event: Object) -> str:
+    """Return when an event was last seen, as text that sorts."""
+    meta = event.get("metadata") or {}
+    return str(
+        event.get("lastTimestamp") or event.get("eventTime") or meta.get("creationTimestamp") or ""
+    )
