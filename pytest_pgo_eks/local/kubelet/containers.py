@@ -119,7 +119,7 @@ class Container:
 
 
 async def start(home: Home, plan: ContainerPlan) -> Container:
-    """Start a container; returns when its processes exist (about 3 ms).
+    """Start a container; returns when its program begins (4 to 7 ms).
 
     :raises StartProblem: bubblewrap failed, or the program does not exist.
     """
