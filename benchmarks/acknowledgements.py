@@ -74,13 +74,17 @@ def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--seconds", type=int, default=3)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--where", default="/var/tmp", help="a real disk, for a real fsync")
     given = options.parse_args()
     found = local_postgres.binaries()
     if found is None:
         print("no PostgreSQL server programs on this machine")
         return 2
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as directory, local_postgres.server(found) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        local_postgres.server(found, Path(given.where)) as server,
+    ):
         home = Path(directory)
         server.sql("ALTER SYSTEM SET fsync = on")
         server.reload()

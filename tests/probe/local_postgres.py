@@ -160,10 +160,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(bin_dir: Path) -> Iterator[Server]:
-    """A running primary with users ``app`` (SCRAM, owns database ``app``) and ``open`` (trust)."""
+def server(bin_dir: Path, where: Path | None = None) -> Iterator[Server]:
+    """A running primary with users ``app`` (SCRAM, owns database ``app``) and ``open`` (trust).
+
+    Its files are in memory unless ``where`` says otherwise.
+    """
+    memory = Path("/dev/shm")
     root = Path(
-        tempfile.mkdtemp(prefix="probe-pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        tempfile.mkdtemp(prefix="probe-pg-", dir=where or (memory if memory.is_dir() else None))
     )
     root.chmod(0o755)
     if os.geteuid() == 0:
