@@ -80,10 +80,6 @@ class Proxy:
         else:
             if self._server is not None and not self._server.is_serving():
                 await self._listen()
-            # What was swallowed stays swallowed: those connections are as good as dead.
-            for writer in list(self._open):
-                if getattr(writer, "starved", False):
-                    writer.transport.abort()
             self._passing.set()
             return time.monotonic_ns()
         return began
@@ -112,7 +108,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._mode == "blackhole":
-            await self._starve(writer)
+            await self._starve()
         head = await reader.readexactly(8)
         length, code = struct.unpack(">ii", head)
         self.codes.append(code)
@@ -148,14 +144,15 @@ class Proxy:
     ) -> None:
         while data := await source.read(1 << 16):
             if not self._passing.is_set():
-                await self._starve(client)
+                await self._starve()
             if client.transport.is_closing():
                 return
             sink.write(data)
 
-    async def _starve(self, client: asyncio.StreamWriter) -> None:
-        client.starved = True  # type: ignore[attr-defined]
-        await asyncio.get_running_loop().create_future()
+    async def _starve(self) -> None:
+        """Swallow: nothing comes through any more, and afterwards the connection is dead."""
+        await self._passing.wait()
+        raise ConnectionResetError("starved")
 
 
 @contextlib.contextmanager
