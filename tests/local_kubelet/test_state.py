@@ -30,6 +30,16 @@ def test_defaults_of_a_probe() -> None:
     assert Timing.of({}) == Timing(0, 10, 1, 1, 3, None)
 
 
+@pytest.mark.parametrize(
+    ("delay", "period", "liveness"),
+    [(0, 10, 10), (3, 10, 10), (10, 10, 10), (15, 10, 20), (3, 2, 4)],
+)
+def test_first_attempts(delay: int, period: int, liveness: int) -> None:
+    timing = Timing.of({"initialDelaySeconds": delay, "periodSeconds": period})
+    assert timing.first_s(Kind.READINESS) == delay
+    assert timing.first_s(Kind.LIVENESS) == timing.first_s(Kind.STARTUP) == liveness
+
+
 def test_readiness_needs_its_thresholds_both_ways() -> None:
     state = probe(Kind.READINESS, successThreshold=2, failureThreshold=3)
     assert state.result is Result.FAILURE

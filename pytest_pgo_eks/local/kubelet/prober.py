@@ -55,9 +55,10 @@ class Probe:
         self._asked.set()
 
     async def run(self) -> None:
-        """Probe until cancelled; the first attempt is at the initial delay."""
+        """Probe until cancelled."""
         timing = self.state.timing
-        following = time.monotonic() + max(0.0, self._until_delay_s())
+        waited_s = time.time() - self.container.started_at
+        following = time.monotonic() + max(0.0, timing.first_s(self.kind) - waited_s)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, following - time.monotonic())):

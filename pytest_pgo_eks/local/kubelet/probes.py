@@ -6,6 +6,7 @@ The rules are those of the kubelet's prober worker and result manager.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,17 @@ class Timing:
     success_threshold: int
     failure_threshold: int
     grace_s: float | None
+
+    def first_s(self, kind: Kind) -> float:
+        """Return when the first attempt is, after the container's start.
+
+        A kubelet's clock for liveness and start-up runs from before the start: the first attempt
+        is at the first whole period after the initial delay. Readiness is asked sooner, because
+        the pod is synchronised while its containers start.
+        """
+        if kind is Kind.READINESS:
+            return self.initial_delay_s
+        return self.period_s * max(1, math.ceil(self.initial_delay_s / self.period_s))
 
     @classmethod
     def of(cls, probe: Mapping[str, Any]) -> Timing:

@@ -254,8 +254,6 @@ class Runner:
         elif state.kind is Kind.STARTUP and success:
             self.record.started = True
             self.record.ready = Kind.READINESS not in self._probes
-            for probe in self._probes.values():
-                probe.ask()
         elif not success and self.container and not self.pod.terminating:
             said = f"Container {self.record.name} failed {state.kind.value.lower()} probe"
             self._aside(self.kill(self._grace(state), f"{said}, will be restarted"))
