@@ -125,6 +125,11 @@ class PodNamespaces:
         """Return the namespaces that a new container's first process is born in."""
         return {kind: fd for kind, fd in self.fds.items() if kind != "pid"}
 
+    def kill(self) -> None:
+        """Kill every process of a shared process namespace at the same moment."""
+        if self.pause:
+            self.pause.signal(signal.SIGKILL)
+
     async def close(self) -> None:
         """End the pod: killing PID 1 kills every process that is left in a shared namespace.
 

@@ -197,6 +197,9 @@ class Pod:
             tasks = (*first, *helpers)
             for task in tasks:
                 task.cancel()
+            if self._sandbox:
+                # As a power failure: nobody of the pod sees another one die.
+                self._sandbox.namespaces.kill()
             await asyncio.gather(*tasks, return_exceptions=True)
             for runner in self.runners:
                 await runner.abandon()
