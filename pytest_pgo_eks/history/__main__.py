@@ -18,6 +18,7 @@ from pytest_pgo_eks.history.phases import explain
 from pytest_pgo_eks.history.timeline import facts, svg
 
 T = TypeVar("T")
+_SHOWN = 12
 _SIGNS = {"holds": "✓", "violated": "✗", "expected": "·", "unknown": "?"}
 
 
@@ -53,12 +54,15 @@ def main(argv: list[str] | None = None) -> int:
         print()
     else:
         print(f"{history.run}: {len(history.ops)} operations, judged as {mode}, {level}")
-        for outage in found:
+        shown = sorted(found, key=lambda o: -o.upper_s)[:_SHOWN]
+        for outage in shown:
             what = "reads" if outage.reads else "writes"
             print(
                 f"  {outage.path}, {outage.session}: no {what} for {outage.lower_s:.3f} to "
                 f"{outage.upper_s:.3f} s{'' if outage.over else ', not over'}"
             )
+        if len(found) > len(shown):
+            print(f"  … and {len(found) - len(shown)} shorter interruptions")
         for finding in findings:
             print(f"{_SIGNS[finding.outcome]} {finding}")
     if any(f.outcome == "violated" for f in findings):

@@ -57,27 +57,34 @@ def phases(history: History, outage: Outage) -> list[Phase]:
 
 def _cluster(history: History, begin: int, end: int) -> list[Phase]:
     """Return the last change of each kind within the outage: the one that let clients in again."""
+    leaders = {str(e.get("object")) for e in history.events if _leads(e.get("now"))}
     latest: dict[str, Phase] = {}
     for event in history.events:
         if event["kind"] != "cluster" or not begin <= event["at"] <= end:
             continue
-        if name := _meaning(event):
+        for name in _meanings(event, leaders):
             latest[name] = Phase(name, int(event["at"]), str(event["what"]))
     return list(latest.values())
 
 
-def _meaning(event: Mapping[str, Any]) -> str:
-    now, was = event.get("now"), event.get("was")
+def _leads(now: object) -> bool:
+    """Tell the Endpoints with the leader record from Patroni's others, which name a leader too."""
+    return isinstance(now, Mapping) and bool(now.get("leader")) and bool(now.get("acquired"))
+
+
+def _meanings(event: Mapping[str, Any], leaders: set[str]) -> list[str]:
+    """Return what an event is in our words; Patroni moves leader and address in one write."""
+    now, was, thing = event.get("now"), event.get("was"), str(event.get("object", ""))
     if not isinstance(now, Mapping) or not isinstance(was, Mapping):
-        return ""
-    thing = str(event.get("object", "")).partition("/")[0]
-    if thing == "endpoints" and now.get("leader"):
-        return "leader changed"
-    if thing == "endpoints" and "addresses" in now:
-        return "service followed"
-    if thing == "pod" and now.get("role") in {"master", "primary"}:
-        return "label moved"
-    return ""
+        return []
+    told = []
+    if thing in leaders and now.get("leader"):
+        told.append("leader changed")
+    if thing in leaders and now.get("addresses"):
+        told.append("service followed")
+    if thing.startswith("pod/") and now.get("role") in {"master", "primary"}:
+        told.append("label moved")
+    return told
 
 
 def explain(history: History, outage: Outage) -> Finding:

@@ -151,7 +151,7 @@ def test_an_outage_is_told_in_phases() -> None:
             "kind": "cluster",
             "object": "endpoints/hippo-ha",
             "what": "leader a → b",
-            "now": {"leader": "b"},
+            "now": {"leader": "b", "acquired": "t"},
             "was": {"leader": "a"},
         },
         {
