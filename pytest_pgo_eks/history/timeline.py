@@ -121,6 +121,13 @@ def describe_event(event: Mapping[str, Any]) -> str:
     return ""
 
 
+def _is_news(event: Mapping[str, Any]) -> bool:
+    """Tell changes from what was there when the watch began, and slices from what they repeat."""
+    if event["kind"] != "cluster":
+        return True
+    return "was" in event and not str(event["object"]).startswith("slice/")
+
+
 def _span_s(history: History) -> float:
     ops = history.ops
     return float(ops.done.max() - history.began) / 1e9 if len(ops) else 0.0
@@ -347,8 +354,10 @@ class _Picture:
         self.y += 18
 
     def _shade(self, top: float) -> None:
-        for outage in self.outages:
-            if outage.reads or outage.session != "scout":
+        drawn = [o for o in self.outages if not o.reads and o.session == "scout"]
+        least_s = max((o.upper_s for o in drawn), default=0.0) / 3
+        for outage in drawn:
+            if outage.upper_s < least_s:
                 continue
             x, end = self._x(outage.began[0]), self._x(outage.ended[1])
             if end - x < _THINNEST:
@@ -360,7 +369,9 @@ class _Picture:
 
     def _marks(self, top: float) -> None:
         """Draw numbered lines and a legend; what happens all the time is told, not drawn."""
-        told = [(e, text) for e in self.history.events if (text := describe_event(e))]
+        told = [
+            (e, text) for e in self.history.events if _is_news(e) and (text := describe_event(e))
+        ]
         more = len(told) - _MAX_MARKS
         self.y += 6
         for number, (event, text) in enumerate(told[:_MAX_MARKS], 1):
