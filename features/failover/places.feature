@@ -20,12 +20,12 @@ Feature: Failover when a place is lost
       And no acknowledged write is lost
       And no two primaries acknowledged writes at the same time
 
-      @level-3 @node-loss
+      @level-4 @node-loss
       Examples:
         | fault                               |
         | the primary's node vanishes         |
 
-      @level-3 @node-drain
+      @level-4 @node-drain
       Examples:
         | fault                               |
         | the primary's node is drained       |

@@ -18,7 +18,7 @@ Feature: Streaming replication
 
   Rule: How stale a replica is can be told
 
-    @level-3 @disruptive
+    @level-4 @disruptive
     Scenario: Replicas whose replay is paused are stale
       Given clients are writing through the primary Service
       When replay on every replica is paused
