@@ -123,7 +123,8 @@ async def log_options(bed: Bed) -> None:
 
 async def followed_log(bed: Bed) -> None:
     """Following brings a line while the container waits, and ends with the container."""
-    text = "echo first; until test -e /tmp/go; do sleep 0.05; done; echo second"
+    # It lives on for a moment, or its end would take the command with it that lets it go on.
+    text = "echo first; until test -e /tmp/go; do sleep 0.05; done; echo second; sleep 0.5"
     await bed.pod("follow", script(text), restartPolicy="Never")
     await bed.running("follow")
     seen = b""
