@@ -243,6 +243,13 @@ def test_an_answer_after_the_clients_last_word_still_arrives(kube: Kube, echo: E
             assert client.recv(10) == b"LAST"
 
 
+def first_bytes(host: str, port: int) -> bytes:
+    """Connect and read; a reset may come before the client has looked whether it is connected."""
+    with socket.create_connection((host, port), 5) as client:
+        client.settimeout(5)
+        return client.recv(10)
+
+
 @pytest.mark.parametrize("what", ["closed port", "refused", "server gone"])
 def test_a_forward_that_fails_resets_the_client_and_says_why(
     server: Server, kube: Kube, what: str
@@ -252,13 +259,8 @@ def test_a_forward_that_fails_resets_the_client_and_says_why(
     elif what == "server gone":
         server.rule("drop")
     with kube.forward(NAMESPACE, "a", 1) as forward:
-        # The reset may come before the client has even looked whether it is connected.
-        with (
-            pytest.raises(ConnectionResetError),
-            socket.create_connection((forward.host, forward.port), 5) as client,
-        ):
-            client.settimeout(5)
-            client.recv(10)
+        with pytest.raises(ConnectionResetError):
+            first_bytes(forward.host, forward.port)
         assert len(forward.errors) == 1
         expected = {"closed port": "cannot connect to 1", "refused": "no pods/portforward"}
         assert expected.get(what, "closed the connection") in forward.errors[0]
