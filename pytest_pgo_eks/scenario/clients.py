@@ -34,6 +34,7 @@ _PACE_S = 0.02
 _READ_PACE_S = 0.05
 _SCOUT_EVERY_S = 0.05
 _FIRST_ACK_S = 20.0
+_ROUTED_S = 60.0
 # An outage counts as over when writes have gone on for this long without another one.
 CALM_S = 3.0
 _LOOK_S = 0.5
@@ -71,6 +72,13 @@ class Clients:
         :raises WaitTimeout: none was.
         """
         login = self._targets.from_secret()
+        # Roles may have moved a moment ago, in a scenario before this one: begin in a known state.
+        eventually(
+            lambda: self._installed.ask(login, "SELECT pg_is_in_recovery()")[0],
+            accept=lambda answer: answer.ok and answer.rows[0][0] == "f",
+            within_s=_ROUTED_S,
+            what=f"{PRIMARY} to lead to a server that takes writes",
+        )
         self._installed.prepare(login)
         paths = [
             PathSpec(
