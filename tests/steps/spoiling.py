@@ -101,19 +101,6 @@ def address_of(world: World, pod: str) -> str:
     return str(instance.ip)
 
 
-def ends(**changes: Any) -> Act:
-    """A session that ended otherwise."""
-
-    def spoil(world: World) -> None:
-        cast(Any, world).session = (
-            answer(**changes)
-            if changes.get("stage", "done") == "done"
-            else (refusal(changes["code"]))
-        )
-
-    return spoil
-
-
 def failing(code: str) -> Callable[[World], Connected]:
     def make(world: World) -> Connected:
         session = getattr(world, "session", None) or refusal(code)
