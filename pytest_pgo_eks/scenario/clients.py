@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from pytest_pgo_eks.errors import BrokenHistory, Inconclusive, WaitTimeout
-from pytest_pgo_eks.findings import Finding, Number, Outcome
-from pytest_pgo_eks.history.history import OK, PACED, SCOUT, WRITE, History
+from pytest_pgo_eks.findings import Finding, Number
+from pytest_pgo_eks.history.history import History
 from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.history.matrix import Mode
-from pytest_pgo_eks.history.outage import Outage, outages
+from pytest_pgo_eks.history.recovery import ALL, CALM_S, FAULT_BEGINS, RULE, calm, in_time
 from pytest_pgo_eks.kube.wait import eventually
 from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.probe.control import Installed, Probe
@@ -19,12 +19,9 @@ from pytest_pgo_eks.probe.plan import PathSpec
 from pytest_pgo_eks.scenario.targets import Targets
 
 PRIMARY = "the primary Service"
-FAULT_BEGINS = "fault begins"
 POOLED = "PgBouncer"
 REPLICAS = "the replicas Service"
 TRANSACTIONS = "transactions on the primary"
-# New sessions, and those of clients that reconnect when they lose theirs.
-ALL = (SCOUT, PACED)
 
 # Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
 # server about 6 ms of CPU, so a denser clock would load two cores more than the fault does.
@@ -35,12 +32,7 @@ _READ_PACE_S = 0.05
 _SCOUT_EVERY_S = 0.05
 _FIRST_ACK_S = 20.0
 _ROUTED_S = 60.0
-# An outage counts as over when writes have gone on for this long without another one.
-CALM_S = 3.0
 _LOOK_S = 0.5
-# A silence counts as an interruption from here on, or from twice the longest one before the fault:
-# beside three databases on two busy cores healthy silences reach 0.2 s.
-NOISE_S = 0.4
 
 
 class Clients:
@@ -165,7 +157,7 @@ class Clients:
         def settled(history: History) -> bool:
             used_s = time.monotonic() - at
             return used_s > within_s + CALM_S or all(
-                _calm(history, path, since, sessions) for path in wanted
+                calm(history, path, since, sessions) for path in wanted
             )
 
         history = eventually(
@@ -177,7 +169,7 @@ class Clients:
             poll_s=_LOOK_S,
             show=lambda seen: f"{len(seen.ops)} operations",
         )
-        return [_in_time(history, path, since, within_s, sessions) for path in wanted]
+        return [in_time(history, path, since, within_s, sessions) for path in wanted]
 
     def so_far(self) -> History:
         """Return the history as far as it has come."""
@@ -191,8 +183,8 @@ class Clients:
         at = probe.wait_for_ack(PRIMARY, since, within_s)
         after_s = round((at - since) / 1e9, 3)
         sentence = f"writes through {PRIMARY} were acknowledged again after {after_s:.2f} s"
-        numbers: dict[str, Number] = {"budget_s": within_s, "after_s": after_s}
-        return [Finding("acknowledged-again-in-time", "holds", sentence, numbers)]
+        numbers: dict[str, Number] = {"budget_s": within_s, "after_s": after_s, "path": PRIMARY}
+        return [Finding(RULE, "holds", sentence, numbers)]
 
     def nothing_acknowledged(self, for_s: float) -> Finding:
         """Watch that no write *begun* from now on is acknowledged for ``for_s`` seconds.
@@ -274,79 +266,3 @@ def named(findings: Sequence[Finding], *rules: str) -> list[Finding]:
     if missing:
         raise Inconclusive(f"not judged: {', '.join(sorted(missing))}")
     return [finding for finding in findings if finding.rule in rules]
-
-
-def _seen(history: History, path: str, since: int, sessions: Sequence[int]) -> list[Outage]:
-    """Return the outages of a path that touch the time after ``since``, of these kinds of sessions."""
-    found: list[Outage] = []
-    for session in sessions:
-        try:
-            every = outages(history, path, session=session, min_s=NOISE_S)
-        except BrokenHistory:
-            continue  # that kind of session does not run on this path
-        before = [outage.upper_s for outage in every if outage.ended[1] < _undisturbed(history)]
-        least_s = max(NOISE_S, 2 * max(before, default=0.0))
-        found += [one for one in every if one.ended[1] >= since and one.upper_s >= least_s]
-    return found
-
-
-def _undisturbed(history: History) -> int:
-    """Return until when nothing had been done to the cluster: silences up to then are noise."""
-    return min((int(mark["at"]) for mark in history.marks(FAULT_BEGINS)), default=0)
-
-
-def _calm(history: History, path: str, since: int, sessions: Sequence[int] = ALL) -> bool:
-    """Say whether an outage came after ``since``, ended, and writes went on for a while."""
-    found = _seen(history, path, since, sessions)
-    if not found or not all(outage.over for outage in found):
-        return False
-    ended = max(outage.ended[1] for outage in found)
-    return _last_ack(history, path) - ended >= CALM_S * 1e9
-
-
-def _last_ack(history: History, path: str) -> int:
-    ops = history.ops
-    here = (ops.path == history.path_number(path)) & (ops.kind == WRITE) & (ops.outcome == OK)
-    return int(ops.done[here].max()) if here.any() else 0
-
-
-def _in_time(
-    history: History, path: str, since: int, within_s: float, sessions: Sequence[int] = ALL
-) -> Finding:
-    """Judge when the last outage behind ``since`` ended, as an interval."""
-    rule = "acknowledged-again-in-time"
-    found = _seen(history, path, since, sessions)
-    if not found:
-        if _last_ack(history, path) <= since:
-            sentence = f"no write through {path} was acknowledged after the fault"
-            return Finding(rule, "violated", sentence, {"budget_s": within_s})
-        sentence = f"writes through {path} were never interrupted for {NOISE_S:g} s"
-        return Finding(rule, "holds", sentence, {"budget_s": within_s, "upper_s": 0.0})
-    last = max(found, key=lambda outage: outage.ended[1])
-    lower_s = max(0.0, (last.ended[0] - since) / 1e9)
-    upper_s = (last.ended[1] - since) / 1e9
-    numbers: dict[str, Number] = {
-        "budget_s": within_s,
-        "lower_s": round(lower_s, 3),
-        "upper_s": round(upper_s, 3),
-        "outage_lower_s": round(last.lower_s, 3),
-        "outage_upper_s": round(last.upper_s, 3),
-        "outages": len(found),
-    }
-    who = {"scout": "new sessions", "paced": "reconnecting clients", "pinned": "a pinned session"}
-    proof = last.operations(history)
-    where = f"writes of {who[last.session]} through {path}"
-    span = f"{lower_s:.2f} to {upper_s:.2f} s after the fault"
-    outcome: Outcome
-    if not last.over:
-        told = f"{where} were not acknowledged again in {upper_s:.2f} s"
-        outcome = "violated" if upper_s > within_s else "unknown"
-    elif upper_s <= within_s:
-        told, outcome = f"{where} were acknowledged again {span}", "holds"
-    elif lower_s > within_s:
-        told = f"{where} were acknowledged again only {span}, allowed were {within_s:g} s"
-        outcome = "violated"
-    else:
-        told = f"{where} were acknowledged again {span}, which cannot decide about {within_s:g} s"
-        outcome = "unknown"
-    return Finding(rule, outcome, told, numbers, proof)

@@ -15,10 +15,11 @@ from pytest_pgo_eks.findings import Finding, Number
 from pytest_pgo_eks.history.history import SCOUT, History
 from pytest_pgo_eks.history.isolation import Isolation, check_isolation
 from pytest_pgo_eks.history.outage import outages
+from pytest_pgo_eks.history.recovery import FAULT_BEGINS, NOISE_S
 from pytest_pgo_eks.history.writes import lost, rows_of
 from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.scenario import roles
-from pytest_pgo_eks.scenario.clients import FAULT_BEGINS, NOISE_S, PRIMARY
+from pytest_pgo_eks.scenario.clients import PRIMARY
 from pytest_pgo_eks.scenario.stage import Stage
 
 _REWIND = "running pg_rewind"

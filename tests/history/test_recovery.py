@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from pytest_pgo_eks.errors import BrokenHistory
 from pytest_pgo_eks.history.history import FAIL, OK, PACED, WRITE, History, Table
-from pytest_pgo_eks.scenario.clients import _calm, _in_time
+from pytest_pgo_eks.history.recovery import again, calm, in_time
 
 S = 1_000_000_000
 PATH = "the primary Service"
@@ -44,7 +45,7 @@ def history(
 
 
 def judged(of: History, since_s: float, budget_s: float) -> tuple[str, dict[str, Any]]:
-    finding = _in_time(of, PATH, int(since_s * S), budget_s)
+    finding = in_time(of, PATH, int(since_s * S), budget_s)
     return finding.outcome, dict(finding.numbers)
 
 
@@ -81,7 +82,37 @@ def test_noise_is_no_outage_and_an_earlier_fault_raises_no_threshold() -> None:
 
 def test_calm_is_an_outage_that_ended_and_writes_that_went_on() -> None:
     since = 10 * S
-    assert not _calm(history(end_s=30), PATH, since), "nothing happened yet"
-    assert not _calm(history((12, 99), end_s=30), PATH, since), "it is not over"
-    assert not _calm(history((12, 28), end_s=29), PATH, since), "only just over"
-    assert _calm(history((12, 16), end_s=30), PATH, since)
+    assert not calm(history(end_s=30), PATH, since), "nothing happened yet"
+    assert not calm(history((12, 99), end_s=30), PATH, since), "it is not over"
+    assert not calm(history((12, 28), end_s=29), PATH, since), "only just over"
+    assert calm(history((12, 16), end_s=30), PATH, since)
+
+
+def test_what_was_judged_under_way_is_judged_the_same_when_all_is_known() -> None:
+    """Later outages do not count: the finding says how many operations there were."""
+    whole = history((12, 16), (40, 58))
+    seen = History(ops=whole.ops[: 25 * 50], events=whole.events, paths=whole.paths)
+    told = in_time(seen, PATH, 10 * S, 30)
+    assert told.outcome == "holds"
+    assert again(whole, told.numbers) == told
+    assert in_time(whole, PATH, 10 * S, 30).outcome == "violated"
+
+
+@pytest.mark.parametrize(
+    "gap", [(12.0, 12.1), (12.0, 42.0), (10.0, 99.0)], ids=["never", "too late", "not over"]
+)
+def test_every_kind_of_answer_can_be_judged_again(gap: tuple[float, float]) -> None:
+    whole = history(gap)
+    told = in_time(whole, PATH, 10 * S, 30)
+    assert again(whole, told.numbers) == told
+
+
+def test_what_does_not_say_what_was_asked_is_not_judged_again() -> None:
+    whole = history((12, 16))
+    assert again(whole, {"budget_s": 30.0, "upper_s": 6.0}) is None
+    numbers = dict(in_time(whole, PATH, 10 * S, 30).numbers)
+    with pytest.raises(BrokenHistory, match="3000 are recorded"):
+        again(whole, {**numbers, "judged_operations": 10**6})
+    with pytest.raises(BrokenHistory, match="no kind of session"):
+        again(whole, {**numbers, "sessions": "scout walker"})
+    assert again(whole, {**numbers, "judged_operations": True}) is None
