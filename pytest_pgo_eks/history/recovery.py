@@ -24,6 +24,7 @@ CALM_S = 3.0
 # A silence counts as an interruption from here on, or from twice the longest one before the fault:
 # beside three databases on two busy cores healthy silences reach 0.2 s.
 NOISE_S = 0.4
+_WHO = {"scout": "new sessions", "paced": "reconnecting clients", "pinned": "a pinned session"}
 
 
 def calm(history: History, path: str, since: int, sessions: Sequence[int] = ALL) -> bool:
@@ -42,7 +43,7 @@ def in_time(
     asked: dict[str, Number] = {
         "budget_s": within_s,
         "path": path,
-        "sessions": " ".join(SESSIONS[session] for session in sessions),
+        "asked_sessions": " ".join(SESSIONS[session] for session in sessions),
         "since_ns": since,
         "judged_operations": len(history.ops),
     }
@@ -63,12 +64,11 @@ def in_time(
         "outage_lower_s": round(last.lower_s, 3),
         "outage_upper_s": round(last.upper_s, 3),
         "outages": len(found),
-        "session": last.session,
+        "sessions": _WHO[last.session],
         "over": last.over,
     }
-    who = {"scout": "new sessions", "paced": "reconnecting clients", "pinned": "a pinned session"}
     proof = last.operations(history)
-    where = f"writes of {who[last.session]} through {path}"
+    where = f"writes of {_WHO[last.session]} through {path}"
     span = f"{lower_s:.2f} to {upper_s:.2f} s after the fault"
     outcome: Outcome
     if not last.over:
@@ -92,7 +92,7 @@ def again(history: History, numbers: Mapping[str, object]) -> Finding | None:
         such path or kind of session.
     """
     path, since, within_s = (numbers.get(key) for key in ("path", "since_ns", "budget_s"))
-    count, named = numbers.get("judged_operations"), numbers.get("sessions")
+    count, named = numbers.get("judged_operations"), numbers.get("asked_sessions")
     if not (isinstance(path, str) and isinstance(named, str) and _is_number(within_s)):
         return None
     if not (isinstance(since, int) and isinstance(count, int)) or isinstance(count, bool):

@@ -114,5 +114,5 @@ def test_what_does_not_say_what_was_asked_is_not_judged_again() -> None:
     with pytest.raises(BrokenHistory, match="3000 are recorded"):
         again(whole, {**numbers, "judged_operations": 10**6})
     with pytest.raises(BrokenHistory, match="no kind of session"):
-        again(whole, {**numbers, "sessions": "scout walker"})
+        again(whole, {**numbers, "asked_sessions": "scout walker"})
     assert again(whole, {**numbers, "judged_operations": True}) is None
