@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 MASK = "********"
 
@@ -57,3 +58,18 @@ def filtered(text: str) -> str:
     for shape in _SHAPES:
         text = shape.sub(rf"\g<1>{MASK}", text)
     return text
+
+
+def masked(value: Any) -> Any:
+    """Return JSON-able ``value`` with :func:`filtered` applied to every string in it but keys.
+
+    Filtering the text of a JSON document instead would miss a secret that JSON writes otherwise: one
+    with a quotation mark, a backslash or a letter beyond ASCII.
+    """
+    if isinstance(value, str):
+        return filtered(value)
+    if isinstance(value, Mapping):
+        return {key: masked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(inner) for inner in value]
+    return value

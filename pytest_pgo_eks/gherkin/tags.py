@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_pgo_eks.pattern import REQUIREMENTS
+
 LEVELS = {
     "smoke": (0, "importance level 0: is there anything at all?"),
     "level-0": (0, "importance level 0, the same as smoke"),
@@ -66,6 +68,7 @@ def marker_lines() -> list[str]:
     lines += [f"{name}: {text}" for name, text in AREAS.items()]
     lines += [f"{name}: needs a cluster where {text}" for name, text in CAPABILITIES.items()]
     lines += [f"{name}: {text}" for name, text in _OTHERS.items()]
+    lines += [f"{name}: shows what the pattern says: {text}" for name, text in REQUIREMENTS.items()]
     return [f"{line} (pgo)" for line in lines]
 
 
@@ -83,4 +86,4 @@ def needed(tags: Iterable[str]) -> list[str]:
 
 def names() -> frozenset[str]:
     """Return every registered tag."""
-    return frozenset({*LEVELS, *AREAS, *CAPABILITIES, *_OTHERS})
+    return frozenset({*LEVELS, *AREAS, *CAPABILITIES, *_OTHERS, *REQUIREMENTS})

@@ -12,8 +12,14 @@ from typing import Any
 
 from pytest_pgo_eks import __version__
 from pytest_pgo_eks.report.evidence import Verdict, read_scenarios
+from pytest_pgo_eks.report.figures import (
+    completed_scenario,
+    covered,
+    deviations,
+    left_out,
+)
 from pytest_pgo_eks.report.verdict import disclaimer, run_verdict
-from pytest_pgo_eks.secrets import filtered
+from pytest_pgo_eks.secrets import masked
 
 SCHEMA = "pytest-pgo-eks/verdict/1"
 FILE = "verdict.json"
@@ -33,50 +39,85 @@ class Subject:
     cluster: str | None = None
     manifest_sha256: str | None = None
     capabilities: tuple[str, ...] = ()
+    region: str | None = None
+    images: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
-    """Facts of the run that no scenario knows."""
+    """Facts of the run that no scenario knows.
+
+    ``deselected`` are identities of scenarios (at least their ``id``) with a ``reason``.
+    ``provider_record`` is what the provider tells after the cluster is gone: region, cost,
+    leftovers, deviations, as JSON. ``took_s`` comes from a monotonic clock where somebody had one.
+    """
 
     subject: Subject
     began: datetime
     rerun: str
     commit: str | None = None
-    deselected: tuple[str, ...] = ()
+    deselected: tuple[Mapping[str, Any], ...] = ()
     interrupted: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    executor: Mapping[str, Any] | None = None
+    provider_record: Mapping[str, Any] = field(default_factory=dict)
+    took_s: float | None = None
 
 
 def build(run: Run, scenarios: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the document for ``verdict.json``."""
-    counts = Counter(str(scenario["verdict"]) for scenario in scenarios)
-    verdict: Verdict = run_verdict(scenarios)
+    full = [completed_scenario(scenario, run.rerun) for scenario in scenarios]
+    counts = Counter(str(scenario["verdict"]) for scenario in full)
+    verdict: Verdict = run_verdict(full)
     if run.interrupted and verdict == "pass":
         verdict = "inconclusive"
-    subject = {**vars(run.subject), "capabilities": list(run.subject.capabilities)}
+    record = run.provider_record
+    subject = {
+        **vars(run.subject),
+        "capabilities": list(run.subject.capabilities),
+        "images": [dict(image) for image in run.subject.images],
+        "region": run.subject.region or record.get("region"),
+    }
+    ended = datetime.now(UTC)
+    # The wall clock may have been set back meanwhile; nothing took less than no time.
+    took_s = max((ended - run.began).total_seconds(), 0) if run.took_s is None else run.took_s
     return {
         "schema": SCHEMA,
         "suite": {"name": "pytest-pgo-eks", "version": __version__, "commit": run.commit},
+        "run": run.name,
         "subject": subject,
         "verdict": verdict,
         "disclaimer": disclaimer(stand_in=run.subject.stand_in),
         "began": run.began.isoformat(),
-        "took_s": round((datetime.now(UTC) - run.began).total_seconds(), 3),
+        "ended": ended.isoformat(),
+        "took_s": round(took_s, 3),
         "interrupted": run.interrupted,
         "counts": {kind: counts[kind] for kind in ("pass", "violation", "inconclusive", "skipped")},
-        "deselected": list(run.deselected),
+        "gate": None,
+        "deselected": [str(one["id"]) for one in run.deselected],
+        "left_out": left_out(full, run.deselected),
+        "requirements": covered(full),
+        "deviations": deviations(full, record.get("deviations", ())),
+        "cost": record.get("cost"),
+        "leftovers": list(record.get("leftovers", ())),
+        "seed": run.seed,
         "rerun": run.rerun,
+        "settings": dict(run.settings),
+        "environment": dict(run.environment),
+        "executor": run.executor,
         "notes": dict(run.notes),
-        "scenarios": list(scenarios),
+        "scenarios": full,
     }
 
 
 def write(run: Run, run_dir: Path) -> dict[str, Any]:
     """Read every scenario below ``run_dir``, write ``verdict.json`` beside them, return it."""
-    document = build(run, read_scenarios(run_dir))
-    text = filtered(json.dumps(document, indent=1, ensure_ascii=False))
+    document: dict[str, Any] = masked(build(run, read_scenarios(run_dir)))
     draft = run_dir / f"{FILE}.tmp"
-    draft.write_text(text + "\n", "utf-8")
+    draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     draft.replace(run_dir / FILE)
     return document

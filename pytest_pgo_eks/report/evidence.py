@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_pgo_eks.findings import Finding, Number
-from pytest_pgo_eks.secrets import filtered
+from pytest_pgo_eks.secrets import filtered, masked
 
 Verdict = Literal["pass", "violation", "inconclusive", "skipped"]
 FILE = "scenario.json"
@@ -25,7 +25,10 @@ FILE = "scenario.json"
 
 @dataclass(frozen=True)
 class ScenarioIdentity:
-    """Which scenario it is. ``id`` is the pytest node id: unique, and what a rerun takes."""
+    """Which scenario it is. ``id`` is the pytest node id: unique, and what a rerun takes.
+
+    ``requirements`` are ids of :mod:`pytest_pgo_eks.pattern`.
+    """
 
     id: str
     feature: str
@@ -33,6 +36,8 @@ class ScenarioIdentity:
     name: str
     tags: tuple[str, ...] = ()
     line: int = 0
+    level: int = 2
+    requirements: tuple[str, ...] = ()
 
 
 @dataclass
@@ -69,6 +74,8 @@ class ScenarioEvidence:
         self.attachments: list[str] = []
         self.verdict: Verdict | None = None
         self.reason = ""
+        self.replication: str | None = None
+        self.seed: int | None = None
         self._run_dir = run_dir
         self._began = time.monotonic()
         self._began_at = datetime.now(UTC)
@@ -150,7 +157,7 @@ class ScenarioEvidence:
         """Write ``scenario.json`` so that it is either the old or the new one, never half."""
         path = self.path(FILE)
         draft = path.with_suffix(".tmp")
-        draft.write_text(filtered(json.dumps(self.as_json(), indent=1)), "utf-8")
+        draft.write_text(json.dumps(masked(self.as_json()), indent=1), "utf-8")
         draft.replace(path)
 
     def as_json(self) -> dict[str, Any]:
@@ -167,6 +174,9 @@ class ScenarioEvidence:
             "faults": [asdict(fault) for fault in self.faults],
             "findings": [asdict(finding) for finding in self.findings],
             "attachments": list(self.attachments),
+            "folder": self.folder.relative_to(self._run_dir).as_posix(),
+            "replication": self.replication,
+            "seed": self.seed,
         }
 
 

@@ -12,8 +12,9 @@ from pytest_bdd.parser import ScenarioTemplate
 
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin import tags
-from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags
+from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags, level
 from pytest_pgo_eks.gherkin.selection import lacking, uses_cluster
+from pytest_pgo_eks.pattern import requirements
 from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
 from pytest_pgo_eks.report.verdict import classify
 from pytest_pgo_eks.session.run import Run
@@ -213,9 +214,12 @@ def cause(error: BaseException) -> BaseException:
 def identity(item: pytest.Item) -> ScenarioIdentity:
     template = item.stash.get(TEMPLATE, None)
     names = tuple(sorted(all_tags(item) & tags.names()))
+    cited = requirements(names)
     if template is None:
         path, line, _ = item.reportinfo()
-        return ScenarioIdentity(item.nodeid, str(path), "", item.name, names, (line or 0) + 1)
+        return ScenarioIdentity(
+            item.nodeid, str(path), "", item.name, names, (line or 0) + 1, level(item), cited
+        )
     return ScenarioIdentity(
         id=item.nodeid,
         feature=template.feature.name or "",
@@ -223,6 +227,8 @@ def identity(item: pytest.Item) -> ScenarioIdentity:
         name=_title(item, template),
         tags=names,
         line=template.line_number,
+        level=level(item),
+        requirements=cited,
     )
 
 

@@ -152,7 +152,7 @@ class Controller:
                 subject=_subject(run, self._handle, facts),
                 began=run.began,
                 rerun=run.rerun(),
-                deselected=tuple(sorted(deselected)),
+                deselected=tuple({"id": name} for name in sorted(deselected)),
                 interrupted=self._interrupted,
             ),
             run.run_dir,
@@ -174,7 +174,7 @@ class Controller:
         if self._failed - {scenario["id"] for scenario in document["scenarios"]}:
             return status
         found = exit_status(document["verdict"])
-        gate_met = document.get("gate", {}).get("met", True)
+        gate_met = (document.get("gate") or {}).get("met", True)
         return found or (0 if gate_met else EXIT_GATE)
 
     @pytest.hookimpl(tryfirst=True)

@@ -28,7 +28,7 @@ def full_document(tmp_path: Path) -> dict[str, Any]:
     kept.conclude("pass")
     subject = document.Subject("local", stand_in=True, capabilities=("zones",))
     return document.write(
-        document.Run(subject, datetime.now(UTC), "pytest", deselected=("a::b",)), tmp_path
+        document.Run(subject, datetime.now(UTC), "pytest", deselected=({"id": "a::b"},)), tmp_path
     )
 
 

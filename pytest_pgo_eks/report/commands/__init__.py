@@ -1,0 +1,1 @@
+"""The commands of ``python -m pytest_pgo_eks.report``, a module each."""
