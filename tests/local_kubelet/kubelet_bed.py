@@ -188,6 +188,17 @@ class Bed:
             await asyncio.sleep(0.02)
         raise AssertionError(f"{name} has no event {reason}: {await self.reasons(name)}")
 
+    async def until_said(self, name: str, text: str, within_s: float = 20.0) -> None:
+        """Wait for an Event about a pod whose message begins with ``text``."""
+        end = time.monotonic() + within_s
+        messages: list[str] = []
+        while time.monotonic() < end:
+            messages = [event["message"] for event in await self.events(name)]
+            if any(message.startswith(text) for message in messages):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"nobody said {text!r} about {name}: {messages}")
+
     async def exec(self, pod: str, *argv: str, **options: Any) -> Executed:
         options.setdefault("container", "c0")
         return await self.api.exec(SPACE, pod, argv, **options)

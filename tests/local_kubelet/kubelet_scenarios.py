@@ -116,7 +116,9 @@ async def failed_init(bed: Bed) -> None:
 
 async def jobs(bed: Bed) -> None:
     """Pods of Jobs end as Succeeded or Failed and keep their logs."""
-    await bed.pod("works", script("echo done"), restartPolicy="Never")
+    await bed.pod(
+        "works", script("echo done"), restartPolicy="Never", terminationGracePeriodSeconds=60
+    )
     await bed.pod(
         "breaks",
         script("echo no >&2; echo why > /dev/termination-log; exit 7"),
@@ -143,7 +145,7 @@ async def jobs(bed: Bed) -> None:
     assert await bed.logs("works") == "done\n"
     assert await bed.logs("breaks") == "no\n"
     await bed.api.delete(POD, "works", SPACE)
-    assert await bed.gone("works") < 1.0
+    await bed.gone("works", within_s=20)  # a third of its grace period
 
 
 async def crash_loop(bed: Bed) -> None:
@@ -161,19 +163,21 @@ async def crash_loop(bed: Bed) -> None:
 
 async def graceful_end(bed: Bed) -> None:
     """preStop, then SIGTERM, then the pod's object goes, with the exit codes in its last status."""
-    hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /v/hook"]}}}
-    trap = "trap 'test -e /v/hook && exit 5' TERM; while :; do sleep 0.05; done"
+    # The hook waits for the trap: a signal that came before it would end the shell.
+    before = "until test -e /v/set; do sleep 0.05; done; echo hook > /v/hook"
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", before]}}}
+    trap = "trap 'test -e /v/hook && exit 5' TERM; touch /v/set; while :; do sleep 0.05; done"
     await bed.pod(
         "gentle",
         script(trap, lifecycle=hook, volumeMounts=[{"name": "v", "mountPath": "/v"}]),
         volumes=[{"name": "v", "emptyDir": {}}],
-        terminationGracePeriodSeconds=20,
+        terminationGracePeriodSeconds=60,
     )
     await bed.running("gentle")
+    listed = await bed.api.list(POD, SPACE)
     seen: list[Obj] = []
 
     async def watch() -> None:
-        listed = await bed.api.list(POD, SPACE)
         async for event in bed.api.watch(POD, SPACE, resource_version=listed.resource_version):
             if event.object["metadata"]["name"] == "gentle":
                 seen.append(event.object)
@@ -181,11 +185,9 @@ async def graceful_end(bed: Bed) -> None:
                     return
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.1)
     await bed.api.delete(POD, "gentle", SPACE)
-    took = await bed.gone("gentle")
-    await asyncio.wait_for(watching, 5)
-    assert took < 2.0, took
+    await bed.gone("gentle", within_s=20)  # a third of its grace period
+    await asyncio.wait_for(watching, 20)
     codes = [container(p).get("state", {}).get("terminated", {}).get("exitCode") for p in seen]
     assert codes[-1] == 5, codes
     await bed.until_event("gentle", "Killing")
@@ -209,7 +211,7 @@ async def frozen_end(bed: Bed) -> None:
     await bed.api.delete(POD, "frozen", SPACE)
     await bed.gone("frozen")
     took = time.monotonic() - began
-    assert 0.9 < took < 3, took
+    assert took > 0.9, took
     assert not alive(pid)
 
 
@@ -242,16 +244,16 @@ async def shortened_end(bed: Bed) -> None:
     await asyncio.sleep(0.2)
     assert await bed.get("late")
     await bed.api.delete(POD, "late", SPACE, grace_s=1)
-    assert await bed.gone("late") < 4
+    await bed.gone("late", within_s=20)  # a third of the longer one
 
 
 async def early_end(bed: Bed) -> None:
     """A pod that never got its volumes can be deleted."""
     volumes = [{"name": "v", "secret": {"secretName": "never"}}]
-    await bed.pod("early", volumes=volumes)
-    await asyncio.sleep(0.3)
+    await bed.pod("early", volumes=volumes, terminationGracePeriodSeconds=60)
+    await bed.until_event("early", "FailedMount")
     await bed.api.delete(POD, "early", SPACE)
-    assert await bed.gone("early") < 2
+    await bed.gone("early", within_s=20)  # a third of its grace period
 
 
 async def no_image(bed: Bed) -> None:
@@ -451,7 +453,7 @@ async def cut_node(bed: Bed) -> float:
     await faults.undo(fault["id"])
     began = time.monotonic()
     await bed.running("later")
-    for _ in range(500):
+    for _ in range(2000):
         if not alive(pid):
             break
         await asyncio.sleep(0.01)
@@ -461,7 +463,7 @@ async def cut_node(bed: Bed) -> float:
 
 async def limits(bed: Bed) -> None:
     """A pod that outlives its own deadline fails, and stays in the API to say why."""
-    await bed.pod("outlived", script("exec sleep 1000"), activeDeadlineSeconds=1)
+    await bed.pod("outlived", script("exec sleep 1000"), activeDeadlineSeconds=5)
     await bed.running("outlived")
     pod = await bed.until("outlived", lambda p: phase(p) == "Failed")
     assert pod["status"]["reason"] == "DeadlineExceeded"
