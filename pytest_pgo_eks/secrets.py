@@ -9,11 +9,12 @@ from typing import Any, Self
 
 MASK = "********"
 
-# What a credential looks like when nobody registered it: bearer tokens, passwords in URIs and in
-# libpq key=value strings, SCRAM verifiers, private keys.
+# What a credential looks like when nobody registered it: bearer tokens, passwords in URIs (PostgreSQL
+# takes a slash in one) and in libpq key=value strings, SCRAM verifiers, private keys.
 _SHAPES = (
     re.compile(r"(?i)(bearer\s+)[a-z0-9._~+/=-]{16,}"),
     re.compile(r"(?i)(postgres(?:ql)?://[^:/@\s]+:)[^@\s]+(?=@)"),
+    re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^:/@\s]+:)[^@/\s]+(?=@)"),
     re.compile(r"(?i)(\bpassword\s*[=:]\s*['\"]?)[^\s'\"&]{4,}"),
     re.compile(r"(SCRAM-SHA-256\$\d+:)[A-Za-z0-9+/=$:]+"),
     re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END)"),

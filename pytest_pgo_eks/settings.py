@@ -47,6 +47,7 @@ class Settings:
     kubeconfig: Path | None = None
     context: str | None = None
     state_dir: Path | None = None
+    seed: int | None = None
 
 
 Kind = Literal["text", "flag", "whole", "number", "path"]
@@ -147,6 +148,13 @@ OPTIONS = (
         "FILE",
     ),
     Option("context", "--pgo-context", "text", "context of that kubeconfig", "NAME"),
+    Option(
+        "seed",
+        "--pgo-seed",
+        "whole",
+        "what every random choice is derived from, to have a run's choices again (a new one)",
+        "N",
+    ),
     Option(
         "state_dir",
         "--pgo-state-dir",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WORKER_LINE = "pgo_line"
+WHY = pytest.StashKey[str]()
+"""Why an item was deselected, where it was for a reason of ours."""
 
 
 def uses_cluster(item: pytest.Item) -> bool:
@@ -49,6 +51,8 @@ class Selection:
             if uses_cluster(item) and collector.level(item) > self._settings.level
         ]
         self.above_level = len(above)
+        for item in above:
+            item.stash[WHY] = f"level {collector.level(item)} is above {self._settings.level}"
         _deselect(config, items, above)
         for item in items:
             if uses_cluster(item):

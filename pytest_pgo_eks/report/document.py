@@ -70,7 +70,8 @@ class Run:
 
 def build(run: Run, scenarios: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the document for ``verdict.json``."""
-    full = [completed_scenario(scenario, run.rerun) for scenario in scenarios]
+    seeded = run.rerun if run.seed is None else f"{run.rerun} --pgo-seed={run.seed}"
+    full = [completed_scenario(scenario, seeded) for scenario in scenarios]
     counts = Counter(str(scenario["verdict"]) for scenario in full)
     verdict: Verdict = run_verdict(full)
     if run.interrupted and verdict == "pass":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ from pytest_pgo_eks.secrets import filtered, masked
 
 Verdict = Literal["pass", "violation", "inconclusive", "skipped"]
 FILE = "scenario.json"
+_OUTAGE = ("path", "session", "reads", "lower_s", "upper_s", "from_s", "to_s", "over", "failures")
+# On a busy machine there are hundreds of a tenth of a second; timeline.json has them all.
+_OUTAGES = 20
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class ScenarioEvidence:
         self.reason = ""
         self.replication: str | None = None
         self.seed: int | None = None
+        self.outages: list[dict[str, Any]] = []
         self._run_dir = run_dir
         self._began = time.monotonic()
         self._began_at = datetime.now(UTC)
@@ -100,6 +104,12 @@ class ScenarioEvidence:
         """Record a fault with the effect that proves it."""
         began = self.elapsed_s() if began_s is None else began_s
         self.faults.append(FaultRecord(kind, target, proof, began, dict(numbers or {})))
+
+    def measured(self, outages: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the longest of the outages that the clients saw, in the form of ``timeline.json``."""
+        known = [{name: outage[name] for name in _OUTAGE} for outage in outages]
+        longest = sorted(known, key=lambda outage: -outage["upper_s"])
+        self.outages = longest[:_OUTAGES]
 
     def attach(self, name: str, data: str | bytes) -> str:
         """Write a file into the scenario's folder; return its path relative to the run's directory.
@@ -177,6 +187,7 @@ class ScenarioEvidence:
             "folder": self.folder.relative_to(self._run_dir).as_posix(),
             "replication": self.replication,
             "seed": self.seed,
+            "outages": self.outages,
         }
 
 

@@ -87,6 +87,7 @@ def rto(scenario: Scenario) -> Iterator[Json]:
         numbers = finding["numbers"]
         told = _TOLD.search(finding["sentence"])
         after = _number(numbers, "after_s")
+        never_back = numbers.get("over") is False
         yield {
             "path": str(numbers.get("path") or (told and told["path"]) or "the primary Service"),
             "sessions": str(
@@ -96,7 +97,11 @@ def rto(scenario: Scenario) -> Iterator[Json]:
             "outcome": finding["outcome"],
             "budget_s": _number(numbers, "budget_s"),
             "lower_s": _number(numbers, "lower_s") if after is None else after,
-            "upper_s": _number(numbers, "upper_s") if after is None else after,
+            "upper_s": None
+            if never_back
+            else _number(numbers, "upper_s")
+            if after is None
+            else after,
             "outage_lower_s": _number(numbers, "outage_lower_s"),
             "outage_upper_s": _number(numbers, "outage_upper_s"),
             "outages": int(_number(numbers, "outages") or 0),

@@ -48,7 +48,10 @@ class Clients:
         mode: Mode,
         file: Path,
         isolation: str | None = None,
+        *,
+        seed: int | None = None,
     ) -> None:
+        self._seed = seed
         self.mode: Mode = mode
         self.file = file
         self._isolation = isolation
@@ -110,7 +113,7 @@ class Clients:
             "labels": f"{names.CLUSTER}={self._targets.cluster}",
         }
         self._probe = self._installed.start(
-            paths, self.file, settings={"mode": self.mode}, watch=watch
+            paths, self.file, settings={"mode": self.mode, "seed": self._seed}, watch=watch
         )
         began = self.mark("clients are writing")
         self._probe.wait_for_ack(PRIMARY, began, _FIRST_ACK_S)

@@ -84,7 +84,9 @@ class Stage:
         ``isolation`` adds list-append transactions of that level on the primary.
         """
         file = self.evidence.path("history.jsonl.gz")
-        clients = Clients(self.probe, self.targets, mode, file, isolation)
+        seed = self.evidence.seed
+        clients = Clients(self.probe, self.targets, mode, file, isolation, seed=seed)
+        self.evidence.replication = mode
         self._undo.callback(self._end_clients, clients)
         self._clients = clients
         clients.start()
@@ -130,8 +132,9 @@ class Stage:
         history = clients.history
         if history is not None and len(history.ops):
             self.evidence.attach("timeline.svg", timeline.svg(history, self.evidence.identity.name))
-            facts = json.dumps(timeline.facts(history), indent=1)
-            self.evidence.attach("timeline.json", facts)
+            facts = timeline.facts(history)
+            self.evidence.attach("timeline.json", json.dumps(facts, indent=1))
+            self.evidence.measured(facts["outages"])
             self.evidence.add(*measure(history))
 
     def _record(self, done: Injected) -> None:

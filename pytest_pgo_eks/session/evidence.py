@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pytest_bdd.parser import ScenarioTemplate
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags, level
-from pytest_pgo_eks.gherkin.selection import lacking, uses_cluster
+from pytest_pgo_eks.gherkin.selection import WHY, lacking, uses_cluster
 from pytest_pgo_eks.pattern import requirements
 from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
 from pytest_pgo_eks.report.verdict import classify
@@ -30,13 +31,17 @@ class Witness:
     def __init__(self, run: Run, *, worker: bool) -> None:
         self._run = run
         self._worker = worker
-        self._left_out: set[str] = set()
+        self._left_out: dict[str, dict[str, Any]] = {}
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Tell the controller of xdist, which collects nothing, what the workers left out."""
-        if self._worker:
-            self._left_out |= {item.nodeid for item in items}
-            self._run.shared.note("deselected", {"ids": sorted(self._left_out)})
+        """Note for the controller, which under xdist collects nothing, what was left out and why."""
+        for item in items:
+            who = asdict(identity(item))
+            del who["line"]
+            reason = item.stash.get(WHY, None) or chosen(item.config)
+            self._left_out[item.nodeid] = {**who, "reason": reason}
+        left_out = [self._left_out[name] for name in sorted(self._left_out)]
+        self._run.shared.note("deselected", {"scenarios": left_out})
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -70,6 +75,7 @@ class Witness:
             if item.get_closest_marker("skip") is None:
                 self._lock(who.name, held, alone=_disruptive(item))
             evidence = ScenarioEvidence(who, self._run.run_dir)
+            evidence.seed = self._run.seed_of(who.id)
             item.stash[EVIDENCE] = evidence
             # A worker that dies leaves at least that the scenario began.
             evidence.write()
@@ -216,10 +222,9 @@ def identity(item: pytest.Item) -> ScenarioIdentity:
     names = tuple(sorted(all_tags(item) & tags.names()))
     cited = requirements(names)
     if template is None:
-        path, line, _ = item.reportinfo()
-        return ScenarioIdentity(
-            item.nodeid, str(path), "", item.name, names, (line or 0) + 1, level(item), cited
-        )
+        path, line, _ = item.location
+        number = (line or 0) + 1
+        return ScenarioIdentity(item.nodeid, path, "", item.name, names, number, level(item), cited)
     return ScenarioIdentity(
         id=item.nodeid,
         feature=template.feature.name or "",
@@ -230,6 +235,13 @@ def identity(item: pytest.Item) -> ScenarioIdentity:
         level=level(item),
         requirements=cited,
     )
+
+
+def chosen(config: pytest.Config) -> str:
+    """Say what on the command line may have left a test out."""
+    given = {"-k": "keyword", "-m": "markexpr", "--deselect": "deselect", "--lf": "lf"}
+    used = [flag for flag, name in given.items() if getattr(config.option, name, None)]
+    return f"not chosen by {', '.join(used)}" if used else "left out by a plugin"
 
 
 def _title(item: pytest.Item, template: ScenarioTemplate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -19,7 +20,7 @@ from pytest_pgo_eks.gherkin.selection import uses_cluster
 from pytest_pgo_eks.report import document as verdicts
 from pytest_pgo_eks.report import summary
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
-from pytest_pgo_eks.session import ledger
+from pytest_pgo_eks.session import circumstances, ledger
 from pytest_pgo_eks.session.console import Console, Follower
 from pytest_pgo_eks.session.run import Run, forget_directory
 from pytest_pgo_eks.session.shared import is_usage
@@ -40,7 +41,7 @@ class Controller:
         self._follower = Follower(run.shared.folder / PROGRESS_FILE, console)
         self._document: dict[str, Any] | None = None
         self._failed: set[str] = set()
-        self._deselected: set[str] = set()
+        self._record: dict[str, Any] = {}
         self._interrupted = False
         self._handle: ClusterHandle | None = None
 
@@ -92,9 +93,6 @@ class Controller:
         else:
             run.cluster()
 
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self._deselected |= {item.nodeid for item in items}
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._failed.add(report.nodeid)
@@ -110,6 +108,7 @@ class Controller:
         try:
             self._end_cluster()
         finally:
+            self._ask_provider()
             self._report(session)
             self._forget()
 
@@ -138,6 +137,18 @@ class Controller:
             raise
         run.ledger.unlink(missing_ok=True)
 
+    def _ask_provider(self) -> None:
+        """Keep what the provider tells of the cluster; asked when it is gone, or left."""
+        record = getattr(self._run.provider, "record", None)
+        if record is None or self._handle is None:
+            return
+        try:
+            told = record(self._handle)
+        except PgoEksError as error:
+            self._console.line(f"pgo: the provider cannot say what the cluster cost: {error}")
+            return
+        self._record = told.as_json() if told is not None else {}
+
     def _say_how_to_remove(self, entry: LedgerEntry) -> None:
         self._console.line(f"pgo: cluster {entry.name} may still run; remove it: {entry.remove}")
 
@@ -145,15 +156,23 @@ class Controller:
         run = self._run
         if not any(run.run_dir.glob("scenarios/*/scenario.json")):
             return
-        deselected = self._deselected | set((run.shared.found("deselected") or {}).get("ids", ()))
+        deselected = (run.shared.found("deselected") or {}).get("scenarios", ())
         facts = run.shared.found("facts") or {}
         self._document = verdicts.write(
             verdicts.Run(
                 subject=_subject(run, self._handle, facts),
                 began=run.began,
                 rerun=run.rerun(),
-                deselected=tuple({"id": name} for name in sorted(deselected)),
+                commit=circumstances.commit(),
+                deselected=tuple(deselected),
                 interrupted=self._interrupted,
+                name=run.run_dir.name,
+                seed=run.seed,
+                settings=circumstances.settings(run.settings),
+                environment=circumstances.environment(),
+                executor=circumstances.executor(os.environ),
+                provider_record=self._record,
+                took_s=run.took_s(),
             ),
             run.run_dir,
         )
@@ -233,4 +252,5 @@ def _subject(run: Run, handle: ClusterHandle | None, facts: dict[str, Any]) -> v
         cluster=handle.name if handle else None,
         manifest_sha256=facts.get("manifest_sha256"),
         capabilities=tuple(sorted(handle.capabilities)) if handle else (),
+        images=tuple(facts.get("images") or ()),
     )

@@ -7,6 +7,8 @@ import os
 import secrets
 import shlex
 import shutil
+import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +49,11 @@ class Run:
         self.shared = Shared(self.run_dir / _SHARED)
         self.lock = ClusterLock(self.run_dir / _SHARED)
         self._mine: dict[str, Any] = {}
+        self._clock = time.monotonic()
+
+    def took_s(self) -> float:
+        """Seconds since this process began the run, whatever became of the wall clock."""
+        return time.monotonic() - self._clock
 
     @property
     def provider(self) -> Provider:
@@ -58,6 +65,18 @@ class Run:
             "cluster", lambda: ClusterHandle.from_json(self.shared.once("cluster", self._make))
         )
         return handle
+
+    @property
+    def seed(self) -> int:
+        """What every random choice of the run is derived from, the same in all its processes."""
+        if self.settings.seed is not None:
+            return self.settings.seed
+        made = self.shared.once("seed", lambda: {"seed": secrets.randbits(31)})
+        return int(made["seed"])
+
+    def seed_of(self, node_id: str) -> int:
+        """Return one scenario's seed, which depends on no other scenario and on no order."""
+        return zlib.crc32(f"{self.seed} {node_id}".encode())
 
     def operator(self, cluster: ClusterHandle) -> Any:
         """Return what the hook ``pytest_pgo_operator`` answers, asked ``first`` in one process."""

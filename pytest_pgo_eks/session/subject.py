@@ -50,6 +50,21 @@ def declared_version(settings: Settings) -> int | None:
     return int(render(settings, needs_failover=False)["spec"]["postgresVersion"])
 
 
+def images(kube: Kube, namespaces: Iterable[str]) -> list[dict[str, str | None]]:
+    """Return which images the containers in these namespaces run, each once, with its digest."""
+    seen: dict[tuple[str, str], str | None] = {}
+    for namespace in sorted(namespaces):
+        for pod in kube.list("Pod", namespace):
+            for status in pod.get("status", {}).get("containerStatuses", ()):
+                _, _, digest = str(status.get("imageID", "")).rpartition("@")
+                found = digest if digest.startswith("sha256:") else None
+                seen.setdefault((status["name"], status["image"]), found)
+    return [
+        {"container": name, "image": image, "digest": digest}
+        for (name, image), digest in sorted(seen.items())
+    ]
+
+
 class Subject:
     """Answers ``pytest_pgo_…`` with PGO and its PostgresCluster, through one client a process."""
 
@@ -115,6 +130,7 @@ class Subject:
             patroni = running.patroni.version if running.patroni else None
             digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
             self._note(postgresql=server.version, patroni=patroni, manifest_sha256=digest)
+            self._note(images=images(kube, {namespace, postgres.operator_namespace}))
             progress.say(
                 f"pgo: PostgreSQL {server.version}, Patroni {patroni}, "
                 f"PGO {self._facts().get('pgo')}, Kubernetes {cluster.kubernetes_version}"

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from . import oneshot, readback, workload
+from .append import Lists
 from .load import Clients, PathPlan
 from .load import Path as LoadPath
 from .monitor import Monitor
@@ -85,7 +87,9 @@ class Agent:
         self.directory = directory
         self.config = config
         self.recorder = Recorder(config["run"], without_secrets(config))
-        self.shared = Clients(self.recorder)
+        # Lists in use are chosen at random; a seed in the settings has the same choices made again.
+        chance = random.Random(config.get("settings", {}).get("seed"))  # noqa: S311 - load, no secret
+        self.shared = Clients(self.recorder, lists=Lists(chance))
         self.paths: dict[str, LoadPath] = {}
         self.spool = Spool(directory / "stream.jsonl")
         self.ended = asyncio.Event()

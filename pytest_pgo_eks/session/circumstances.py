@@ -1,0 +1,128 @@
+"""Where a run ran: the checkout's commit, versions, settings, and the CI job around it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest_pgo_eks
+from pytest_pgo_eks.session.versions import installed
+from pytest_pgo_eks.settings import Settings
+
+_GIT_S = 10.0
+_DISTRIBUTIONS = ("pytest", "pytest-bdd", "kubernetes", "pytest-xdist", "allure-pytest", "boto3")
+
+Environment = Mapping[str, str]
+Job = dict[str, str | None]
+
+
+def commit(checkout: Path | None = None) -> str | None:
+    """Return the commit of the checkout that judges, ``-dirty`` behind it where it was changed.
+
+    None for an installed package, or without git.
+    """
+    top = checkout or Path(pytest_pgo_eks.__file__).resolve().parents[1]
+    if not (top / ".git").exists():
+        return None
+    head = _git(top, "rev-parse", "HEAD")
+    if not head:
+        return None
+    changed = _git(top, "status", "--porcelain", "--untracked-files=no")
+    return f"{head}-dirty" if changed else head
+
+
+def _git(top: Path, *arguments: str) -> str | None:
+    # Git takes no lock for a look, and asks nobody anything.
+    command = ["git", "--no-optional-locks", "-C", str(top), *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_GIT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def environment() -> dict[str, str]:
+    """Return versions of what ran the suite; no name of the machine or of its user."""
+    found = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    return found | {name: version for name in _DISTRIBUTIONS if (version := installed(name))}
+
+
+def settings(given: Settings) -> dict[str, Any]:
+    """Return the run's settings as JSON, without the paths of the runner's own machine."""
+    plain = asdict(given)
+    for name in ("report_dir", "state_dir", "kubeconfig"):
+        plain.pop(name, None)
+    return {
+        name: value if isinstance(value, bool | int | float | str | None) else str(value)
+        for name, value in plain.items()
+    }
+
+
+def executor(given: Environment) -> Job | None:
+    """Return the CI job that the environment describes, None outside of one."""
+    for variable, describe in _KNOWN.items():
+        if given.get(variable):
+            return describe(given)
+    return None
+
+
+def _github(given: Environment) -> Job:
+    page = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}"
+    return {
+        "name": "GitHub Actions",
+        "build": given.get("GITHUB_RUN_NUMBER"),
+        "url": _filled(page, given),
+        "repository": given.get("GITHUB_REPOSITORY"),
+        "commit": given.get("GITHUB_SHA"),
+        "branch": given.get("GITHUB_HEAD_REF") or given.get("GITHUB_REF_NAME"),
+    }
+
+
+def _gitlab(given: Environment) -> Job:
+    return {
+        "name": "GitLab CI",
+        "build": given.get("CI_PIPELINE_IID"),
+        "url": given.get("CI_JOB_URL"),
+        "repository": given.get("CI_PROJECT_PATH"),
+        "commit": given.get("CI_COMMIT_SHA"),
+        "branch": given.get("CI_COMMIT_REF_NAME"),
+    }
+
+
+def _jenkins(given: Environment) -> Job:
+    return {
+        "name": "Jenkins",
+        "build": given.get("BUILD_NUMBER"),
+        "url": given.get("BUILD_URL"),
+        "repository": given.get("GIT_URL"),
+        "commit": given.get("GIT_COMMIT"),
+        "branch": given.get("GIT_BRANCH"),
+    }
+
+
+_KNOWN: dict[str, Callable[[Environment], Job]] = {
+    "GITHUB_ACTIONS": _github,
+    "GITLAB_CI": _gitlab,
+    "JENKINS_URL": _jenkins,
+}
+
+
+def _filled(page: str, given: Environment) -> str | None:
+    try:
+        return page.format_map(given)
+    except KeyError:
+        return None
