@@ -3,7 +3,8 @@
 This keeps the stand-in's own API server honest: kubelet, network and operator are ordinary clients,
 and whatever they need from one server they must need from the other. The server must give Services
 addresses in 10.96.0.0/16 (``--service-cluster-ip-range``). Exec, logs and port-forward of its pods
-are asked of the kubelets, whose addresses lie inside: they need the server's egress selector.
+are asked of the kubelets, whose addresses lie inside: the server finds them through its egress
+selector, at the socket that ``--egress`` names, and shows them a client certificate.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import contextlib
 import json
 import secrets
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 from pytest_pgo_eks.local import pki
@@ -26,8 +29,10 @@ from pytest_pgo_eks.local.assembly import (
     node_ready,
     until_ready,
 )
+from pytest_pgo_eks.local.egress import Egress
 from pytest_pgo_eks.local.gate import Gate
 from pytest_pgo_eks.local.kubelet import Kubelet
+from pytest_pgo_eks.local.kubelet.node import PORT as KUBELET_PORT
 from pytest_pgo_eks.local.network import API_PORT, API_SERVICE_IP, CORE_IP, Network, three_zones
 from pytest_pgo_eks.local.objects import DEPLOYMENT, NODE, SERVICE
 from pytest_pgo_eks.local.operator.manifests import NAMESPACE, manifests
@@ -88,12 +93,19 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
                 f"the API server's own Service is {service['spec']['clusterIP']}, not "
                 f"{API_SERVICE_IP}: start it with --service-cluster-ip-range=10.96.0.0/16"
             )
+    if order.egress:
+        egress = Egress(Path(order.egress), {f"{node.ip}:{KUBELET_PORT}" for node in nodes})
+        try:
+            await egress.start()
+        except OSError as error:
+            raise Broken(f"--egress {order.egress}: {error.strerror}") from error
+        parts.push_async_callback(egress.stop)
     kubelet = Kubelet(
         nodes=nodes,
         client_factory=lambda node: client(node, socket_factory=network.socket_factory(node)),
         network=network,
         state=state.path / "kubelet",
-        tls=certificates.kubelet.server_context(),
+        tls=_kubelet_tls(certificates, ca_file),
         token=secrets.token_urlsafe(32),
     )
     version = order.operator_version or DEFAULT if order.operator else None
@@ -118,3 +130,11 @@ async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:
             "operator_version": f"{version}-stand-in" if version else None,
         }
     )
+
+
+def _kubelet_tls(certificates: pki.Pki, clients: Path) -> ssl.SSLContext:
+    """Return the kubelets' side of TLS: a kube-apiserver shows them a certificate of its CA."""
+    context = certificates.kubelet.server_context()
+    context.load_verify_locations(clients)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context

@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-operator", action="store_true", help="install no operator")
     up.add_argument("--apiserver", metavar="URL", help="attach to this API server, run none")
     up.add_argument("--kubeconfig", type=Path, help="the administrator's, for --apiserver")
+    up.add_argument(
+        "--egress", type=Path, metavar="SOCKET", help="where that server looks for its kubelets"
+    )
     up.add_argument("--json", action="store_true", help="end with one line of JSON")
 
     down = commands.add_parser("down", help="end a cluster and remove everything it wrote")
@@ -89,6 +92,8 @@ def _up(options: argparse.Namespace) -> int:
     name, place = state.place(options.name, options.state_dir)
     if bool(options.apiserver) != bool(options.kubeconfig):
         raise InputProblem("--apiserver and --kubeconfig go together")
+    if options.egress and not options.apiserver:
+        raise InputProblem("--egress is for --apiserver")
     kubeconfig = options.kubeconfig.absolute() if options.kubeconfig else None
     request = Request(
         name,
@@ -99,6 +104,7 @@ def _up(options: argparse.Namespace) -> int:
         operator_version=options.operator_version,
         upstream=upstream.read(options.apiserver, kubeconfig) if kubeconfig else None,
         kubeconfig=kubeconfig,
+        egress=options.egress.absolute() if options.egress else None,
     )
     ready = launch.start(request, _say)
     if options.json:

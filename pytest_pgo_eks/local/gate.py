@@ -79,14 +79,14 @@ class Gate:
                 try:
                     # Either side ends the pair: HTTP over TLS knows no half-closed connection.
                     pumps = [
-                        asyncio.ensure_future(_pump(reader, far_writer)),
-                        asyncio.ensure_future(_pump(far_reader, writer)),
+                        asyncio.ensure_future(pump(reader, far_writer)),
+                        asyncio.ensure_future(pump(far_reader, writer)),
                     ]
                     try:
                         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
                     finally:
-                        for pump in pumps:
-                            pump.cancel()
+                        for each in pumps:
+                            each.cancel()
                         await asyncio.gather(*pumps, return_exceptions=True)
                 finally:
                     far_writer.close()
@@ -95,7 +95,8 @@ class Gate:
             writer.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until they end."""
     while chunk := await reader.read(_CHUNK):
         writer.write(chunk)
         await writer.drain()

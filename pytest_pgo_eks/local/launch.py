@@ -58,6 +58,7 @@ class Request:
     # An API server that is not ours, and the administrator's way to it.
     upstream: Upstream | None = None
     kubeconfig: Path | None = None
+    egress: Path | None = None
 
 
 def start(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def _start(
         state.write(request.state.upstream_file, json.dumps(asdict(request.upstream)))
         order |= {
             "kubeconfig": str(request.kubeconfig),
+            "egress": str(request.egress) if request.egress else None,
             "gate": gate,
             "assembly": "pytest_pgo_eks.local.attached",
         }

@@ -56,6 +56,7 @@ class Order:
     assembly: str
     # With an API server that is not ours: the administrator's file, and the way to the server.
     kubeconfig: str | None = None
+    egress: str | None = None
     gate: int | None = None
 
 

@@ -17,7 +17,7 @@ from local_apiserver.api_bench import Bench, served
 from local_apiserver.fake_kubelet import TOKEN, kubelet_of
 from local_apiserver.kubectl_here import needs_kubectl
 from pytest_pgo_eks.local.apiserver import tunnel
-from pytest_pgo_eks.local.apiserver.spdy import DICTIONARY, Connection, Event
+from pytest_pgo_eks.local.spdy import DICTIONARY, Connection, Event
 
 
 def test_the_dictionary_is_that_of_the_protocol() -> None:

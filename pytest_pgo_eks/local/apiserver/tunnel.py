@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from pytest_pgo_eks.local.apiserver.spdy import Connection, Event
+from pytest_pgo_eks.local.spdy import Connection, Event
 
 # How long a pod may answer a client that has said all it wants to say. kubectl tells a client that
 # has gone and one that still listens alike; PostgreSQL ends by itself when psql says goodbye.

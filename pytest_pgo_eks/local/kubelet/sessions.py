@@ -1,4 +1,4 @@
-"""exec, attach and port-forward: bytes between a WebSocket and a container."""
+"""exec, attach and port-forward: bytes between a client's streams and a container."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_pgo_eks.local.kubelet import execs
-from pytest_pgo_eks.local.kubelet.channels import CLOSE, RESIZE, STDERR, STDIN, STDOUT, Channels
+from pytest_pgo_eks.local.kubelet.channels import CLOSE, RESIZE, STDERR, STDIN, STDOUT
 from pytest_pgo_eks.local.kubelet.containers import Container
 from pytest_pgo_eks.local.kubelet.namespaces import Home
 from pytest_pgo_eks.local.kubelet.processes import settle, write_all
@@ -26,6 +26,16 @@ _CONNECT_S = 10.0
 _TERMINAL = {"TERM": "xterm"}
 # Not in Python's termios: unlock a terminal's other side, and open it without its name.
 _TIOCSPTLCK, _TIOCGPTPEER = 0x40045431, 0x5441
+
+
+class Link(Protocol):
+    """Numbered streams to one client, whatever carries them."""
+
+    async def send(self, channel: int, data: bytes) -> bool: ...
+
+    async def status(self, exit_code: int, problem: str = "") -> None: ...
+
+    def received(self) -> AsyncIterator[tuple[int, bytes]]: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class _Ends:
 
 
 async def execute(
-    home: Home, container: Container, argv: Sequence[str], wanted: Streams, channels: Channels
+    home: Home, container: Container, argv: Sequence[str], wanted: Streams, channels: Link
 ) -> None:
     """Run a command for a client; a client that goes away leaves it closed streams."""
     ends = _Ends(wanted, container)
@@ -145,7 +155,7 @@ async def execute(
         ends.close()
 
 
-async def attach(container: Container, wanted: Streams, channels: Channels) -> None:
+async def attach(container: Container, wanted: Streams, channels: Link) -> None:
     """Follow a running container's output, and write to its input if it has one."""
     queue: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
 
@@ -177,17 +187,22 @@ async def attach(container: Container, wanted: Streams, channels: Channels) -> N
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _attached_input(container: Container, wanted: Streams, channels: Channels) -> None:
+async def _attached_input(container: Container, wanted: Streams, channels: Link) -> None:
     async for channel, data in channels.received():
         if channel == STDIN and wanted.stdin:
             container.write_stdin(data)
         elif channel == RESIZE and container.stdin is not None:
             _resize(container.stdin, data)
-        elif channel == CLOSE and wanted.stdin and not container.plan.tty:
+        elif channel == CLOSE and data[:1] == bytes((STDIN,)) and _has_input(container, wanted):
             container.close_stdin()
 
 
-async def forward(home: Home, net: int, ports: Sequence[int], channels: Channels) -> None:
+def _has_input(container: Container, wanted: Streams) -> bool:
+    """Say whether this client may end the container's input; a terminal's it may not."""
+    return wanted.stdin and not container.plan.tty
+
+
+async def forward(home: Home, net: int, ports: Sequence[int], channels: Link) -> None:
     """Forward to ports of the pod's own 127.0.0.1: port N uses channels 2N and 2N + 1.
 
     Each channel first says its port in two bytes, as the Python client and the kubelet agreed.
@@ -199,7 +214,7 @@ async def forward(home: Home, net: int, ports: Sequence[int], channels: Channels
         await channels.send(2 * index, announce)
         await channels.send(2 * index + 1, announce)
         try:
-            reader, links[2 * index] = await _connect(home, net, port)
+            reader, links[2 * index] = await connect(home, net, port)
         except (OSError, TimeoutError) as error:
             said = f"error forwarding port {port}: connect to 127.0.0.1:{port} failed: {error}"
             await channels.send(2 * index + 1, said.encode())
@@ -228,9 +243,13 @@ async def forward(home: Home, net: int, ports: Sequence[int], channels: Channels
             link.close()
 
 
-async def _connect(
+async def connect(
     home: Home, net: int, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a port of the pod's own 127.0.0.1.
+
+    :raises OSError: nobody listens there, or nobody answered in time.
+    """
     with home.visiting({"net": net}):
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -243,20 +262,20 @@ async def _connect(
         raise
 
 
-async def _copy_link(reader: asyncio.StreamReader, channel: int, channels: Channels) -> None:
+async def _copy_link(reader: asyncio.StreamReader, channel: int, channels: Link) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(_CHUNK):
             if not await channels.send(channel, data):
                 return
 
 
-async def _copy_out(fd: int, channel: int, channels: Channels) -> None:
+async def _copy_out(fd: int, channel: int, channels: Link) -> None:
     while data := await _read(fd):
         if not await channels.send(channel, data):
             return
 
 
-async def _copy_in(channels: Channels, ends: _Ends) -> None:
+async def _copy_in(channels: Link, ends: _Ends) -> None:
     """Pass on what the client sends until it goes away."""
     async for channel, data in channels.received():
         if channel == STDIN and ends.stdin is not None:

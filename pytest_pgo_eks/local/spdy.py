@@ -1,7 +1,8 @@
-"""As much of SPDY/3.1 as ``kubectl port-forward`` speaks, serving side, without any I/O.
+"""As much of SPDY/3.1 as Kubernetes speaks, serving side, without any I/O.
 
-kubectl sends SPDY frames through a WebSocket; bytes go in with ``receive``, events come out, and
-``drain`` returns what is to be sent. Flow control does not exist for kubectl and not here.
+kubectl sends SPDY frames through a WebSocket, a kube-apiserver to its kubelets through an upgraded
+connection; bytes go in with ``receive``, events come out, and ``drain`` returns what is to be sent.
+Flow control does not exist for either and not here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Programs for those who work on the harness; nothing of them is shipped."""
