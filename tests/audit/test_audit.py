@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from audit.sound import ISSUER, NAME, facts, role, service_trust, sound
 
+from audit.sound import ISSUER, NAME, facts, role, service_trust, sound
 from pytest_pgo_eks.audit.catalogue import AUDIT, ROWS, named
 from pytest_pgo_eks.audit.facts import NAMES
 from pytest_pgo_eks.audit.result import Check
