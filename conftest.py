@@ -30,6 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "cluster: needs the stand-in cluster, which all tests so marked share"
     )
+    config.addinivalue_line(
+        "markers",
+        "real_apiserver: needs a kube-apiserver and controllers from KUBEBUILDER_ASSETS or a build",
+    )
     # Here ``testpaths`` names the harness's own tests; asked for a cluster, the features are meant.
     if config.args_source is config.ArgsSource.TESTPATHS and config.option.pgo_cluster:
         config.args[:] = [str(_FEATURES)]
@@ -67,6 +71,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
         if found := Shared(config.stash[_SHARED]).found("standin"):
             LocalProvider().destroy(ClusterHandle.from_json(found), silent())
+        if found := Shared(config.stash[_SHARED]).found("real"):
+            from tools.real_kubernetes import attached
+
+            attached.down(found)
         shutil.rmtree(config.stash[_SHARED])
 
 
@@ -96,6 +104,30 @@ def standin(pytestconfig: pytest.Config) -> ClusterHandle:
         return provider.create(settings, silent(), ledger).as_json()
 
     return ClusterHandle.from_json(shared.once("standin", make))
+
+
+@pytest.fixture(scope="session")
+def real_apiserver(pytestconfig: pytest.Config) -> ClusterHandle:
+    """One real control plane with the stand-in's nodes and operator, for all tests of all workers."""
+    from pytest_pgo_eks.clusters.base import ClusterHandle
+    from pytest_pgo_eks.session.shared import Shared
+    from tools.real_kubernetes import attached
+    from tools.real_kubernetes.binaries import NotHere, find
+
+    try:
+        find()
+    except NotHere as problem:
+        pytest.skip(f"no real API server: {problem}")
+    shared, owner = Shared(pytestconfig.stash[_SHARED]), pytestconfig.stash[_OWNER]
+    found = shared.once("real", lambda: attached.up(shared.folder / "real", owner_pid=owner))
+    return ClusterHandle(
+        name=found["name"],
+        provider="real",
+        kubeconfig=Path(found["kubeconfig"]),
+        capabilities=frozenset(found["capabilities"]),
+        kubernetes_version=found["kubernetes_version"],
+        operator_version=found["operator_version"],
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The client against the stand-in's own API server, kubelet and network."""
+"""The client against the stand-in's kubelet and network, behind its own API server and a real one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from pytest_pgo_eks.errors import Conflict, ExecProblem, NotFound
 from pytest_pgo_eks.kube import Kube, Watcher, eventually
 from pytest_pgo_eks.kube.wait import holds
 
-pytestmark = pytest.mark.cluster
-
 # Echoes in capitals, one connection after the other.
 _SERVER = """
 import socketserver
@@ -29,9 +27,21 @@ socketserver.TCPServer(("0.0.0.0", 7000), Echo).serve_forever()
 """
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("standin", marks=pytest.mark.cluster),
+        pytest.param("real_apiserver", marks=[pytest.mark.cluster, pytest.mark.real_apiserver]),
+    ],
+)
+def cluster(request: pytest.FixtureRequest) -> ClusterHandle:
+    found: ClusterHandle = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def live(standin: ClusterHandle) -> Iterator[Kube]:
-    with Kube(standin.kubeconfig) as kube:
+def live(cluster: ClusterHandle) -> Iterator[Kube]:
+    with Kube(cluster.kubeconfig) as kube:
         yield kube
 
 
@@ -87,9 +97,9 @@ def config(namespace: str, name: str, **data: str) -> dict[str, object]:
 
 
 def test_a_conflict_names_the_manager_who_owns_the_field(
-    live: Kube, standin: ClusterHandle, namespace: str
+    live: Kube, cluster: ClusterHandle, namespace: str
 ) -> None:
-    with Kube(standin.kubeconfig, field_manager="somebody-else") as other:
+    with Kube(cluster.kubeconfig, field_manager="somebody-else") as other:
         other.apply(config(namespace, "owned", a="theirs"))
     with pytest.raises(Conflict, match=r'\.data\.a \("somebody-else"'):
         live.apply(config(namespace, "owned", a="ours"))

@@ -213,7 +213,8 @@ class ControlPlane:
     def _spawn(self, name: str, command: Sequence[str]) -> None:
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command,
+                # Should this process be killed, they end as well.
+                ["setpriv", "--pdeathsig", "KILL", "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
