@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pytest_pgo_eks.faults.bench import Proof
-from pytest_pgo_eks.pgo import Observation, PostgresCluster
+from pytest_pgo_eks.pgo import Instance, Observation, PostgresCluster
 
 
 class Switchover:
-    """A switchover through the operator; proven by its status and by another leader."""
+    """A switchover through the operator; proven by its status and by another leader.
+
+    With a ``target`` only that instance will do. The operator wants the instance's own name, and
+    the leader record names its pod: with one in place of the other PGO says that it found no such
+    instance, and waits.
+    """
 
     kind = "switchover"
 
     def __init__(
-        self, postgres: PostgresCluster, *, within_s: float, target: str | None = None
+        self, postgres: PostgresCluster, *, within_s: float, target: Instance | None = None
     ) -> None:
-        self.target = target or postgres.name
+        self.target = target.pod if target else postgres.name
         self._postgres = postgres
         self._candidate = target
         self._within_s = within_s
@@ -23,7 +28,9 @@ class Switchover:
 
     def inject(self) -> None:
         self._before = self._postgres.observe()
-        self._trigger = self._postgres.request_switchover(self._candidate)
+        self._trigger = self._postgres.request_switchover(
+            self._candidate.name if self._candidate else None
+        )
 
     def prove(self) -> Proof:
         old = _leader(self._before)
@@ -31,7 +38,9 @@ class Switchover:
         def done(seen: Observation) -> bool:
             status = seen.status
             carried_out = status is not None and status.switchover == self._trigger
-            return carried_out and _leader(seen) not in {None, old}
+            now = _leader(seen)
+            wanted = now == self._candidate.pod if self._candidate else now not in {None, old}
+            return carried_out and wanted
 
         seen = self._postgres.wait(
             done, within_s=self._within_s, what=f"the switchover {self._trigger} to be carried out"

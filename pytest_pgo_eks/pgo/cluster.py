@@ -111,7 +111,9 @@ class PostgresCluster:
     def request_switchover(self, target: str | None = None) -> str:
         """Ask PGO for a switchover, to the instance ``target`` if given; return the trigger.
 
-        PGO has carried it out when ``status.patroni.switchover`` is the trigger.
+        ``target`` is an instance's name, which its pod's name only begins with: PGO finds no
+        instance under the name of a pod. It has carried the switchover out when
+        ``status.patroni.switchover`` is the trigger.
         """
         trigger = f"pytest-{time.time_ns()}"
         wanted: Object = {"enabled": True, "type": "Switchover", "targetInstance": target}

@@ -252,7 +252,7 @@ def lead_elsewhere(stage: Stage, spared: set[str]) -> None:
     declared, within_s = stage.postgres.declared(), stage.timeouts["healthy-again"]
     if seen.is_synchronous and seen.sync and best.pod not in seen.sync.standbys:
         _make_synchronous(stage, roles.synchronous_standby(seen).pod, best.pod, within_s)
-    done = Switchover(stage.postgres, target=best.pod, within_s=stage.timeouts["switchover"])
+    done = Switchover(stage.postgres, target=best, within_s=stage.timeouts["switchover"])
     try:
         done.inject()
         done.prove()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from pgo.conftest import PRIMARY, STANDBY
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.faults.bench import Fault
 from pytest_pgo_eks.faults.network import PacketsDropped
+from pytest_pgo_eks.faults.switchover import Switchover
 from pytest_pgo_eks.scenario import aim, roles
 from steps.world import World
 
@@ -55,6 +57,31 @@ def test_without_its_api_a_primary_is_cut_from_nothing_else(world: World) -> Non
 def test_a_primary_that_is_apart_already_stays(world: World, monkeypatch: Any) -> None:
     monkeypatch.setattr(aim, "Switchover", _refuse)
     aim.lead_elsewhere(world.stage, {"a node of nobody"})
+
+
+def test_a_switchover_to_somebody_names_the_instance_and_waits_for_its_pod(world: World) -> None:
+    wanted = next(one for one in world.seen.instances if one.pod == STANDBY)
+    fault = Switchover(world.postgres, target=wanted, within_s=1.0)
+    fault.inject()
+    _, _, _, patch = next(call for call in reversed(world.kube.calls) if call[0] == "patch")
+    asked = patch["spec"]["patroni"]["switchover"]
+    assert asked["targetInstance"] == wanted.name != wanted.pod
+
+    def carried_out(leader: str) -> None:
+        seen = world.seen
+        assert seen.status is not None
+        assert seen.leader is not None
+        world.observation = dataclasses.replace(
+            seen,
+            status=dataclasses.replace(seen.status, switchover=fault._trigger),
+            leader=dataclasses.replace(seen.leader, leader=leader),
+        )
+
+    carried_out(STANDBY)
+    assert STANDBY in fault.prove().sentence
+    carried_out("another-0")
+    with pytest.raises(TimeoutError):
+        fault.prove()
 
 
 def test_there_has_to_be_a_node_that_nobody_needs(world: World) -> None:
