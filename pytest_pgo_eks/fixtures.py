@@ -15,7 +15,7 @@ from pytest_pgo_eks.errors import PgoEksError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_pgo_eks.clusters.base import ClusterHandle
+    from pytest_pgo_eks.clusters.base import AwsSide, ClusterHandle
     from pytest_pgo_eks.report.evidence import ScenarioEvidence
     from pytest_pgo_eks.session.run import Run
     from pytest_pgo_eks.settings import Settings
@@ -33,6 +33,16 @@ def pgo_cluster(pgo_settings: Settings, pytestconfig: pytest.Config) -> ClusterH
     del pgo_settings
     handle: ClusterHandle = _or_fail(_run(pytestconfig).cluster)
     return handle
+
+
+@pytest.fixture(scope="session")
+def pgo_aws(pgo_cluster: ClusterHandle, pytestconfig: pytest.Config) -> AwsSide:
+    """The AWS side of the cluster; a test that needs it is skipped where there is none."""
+    ask = getattr(_run(pytestconfig).provider, "aws", None)
+    if ask is None:
+        pytest.skip(f"a cluster of {pgo_cluster.provider} has no AWS side")
+    side: AwsSide = _or_fail(lambda: ask(pgo_cluster))
+    return side
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from pytest_pgo_eks.audit.facts import Unread
 from pytest_pgo_eks.audit.identity import CSI_ADDON
@@ -14,16 +14,13 @@ from pytest_pgo_eks.audit.identity import CSI_ADDON
 _PAGES = 100
 
 
-class Clients(Protocol):
-    """boto3 clients by service name, of one account and region."""
-
-    def __call__(self, service: str) -> Any: ...
-
-
 class AwsReader:
-    """Reads facts one by one, each at most once, and keeps why one could not be read."""
+    """Reads facts one by one, each at most once, and keeps why one could not be read.
 
-    def __init__(self, clients: Clients, name: str) -> None:
+    ``clients`` returns the boto3 client of a service; ``name`` is the cluster's.
+    """
+
+    def __init__(self, clients: Callable[[str], Any], name: str) -> None:
         self._clients = clients
         self._name = name
         self._known: dict[str, Any] = {}

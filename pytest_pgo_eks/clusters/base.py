@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -56,6 +56,22 @@ class ClusterHandle:
                 "hints": tuple(found["hints"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class AwsSide:
+    """The AWS side of a cluster on EKS: what the pattern's rows and the audit read.
+
+    ``clients`` returns the boto3 client of a service (``eks``, ``iam``, ``ec2`` …) for the cluster's
+    account and region; ``cluster`` is the name EKS knows it by; ``profile`` is lean, faithful or
+    adopted; ``zones`` is how many zones it was asked to span. A provider that has one says so by a
+    method ``aws(handle) -> AwsSide``.
+    """
+
+    clients: Callable[[str], Any]
+    cluster: str
+    profile: str
+    zones: int = 3
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from steps import red_moving, red_standing
+from steps import red_eks, red_moving, red_standing
 from steps.spoiling import Case
 
-CASES: tuple[Case, ...] = (*red_standing.CASES, *red_moving.CASES)
+CASES: tuple[Case, ...] = (*red_standing.CASES, *red_moving.CASES, *red_eks.CASES)
 MEASURED: tuple[Case, ...] = red_moving.MEASURED
 
 __all__ = ["CASES", "MEASURED", "Case"]
