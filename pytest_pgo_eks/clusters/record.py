@@ -1,8 +1,4 @@
-"""What a provider tells of itself at the end of a run: its place, its cost, what it left.
-
-A provider that has something to tell has a method ``record(handle) -> ProviderRecord | None``; the
-session asks it after the cluster has been removed.
-"""
+"""What a provider tells of a cluster when the run is over: what it cost, left and did otherwise."""
 
 from __future__ import annotations
 
@@ -13,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Deviation:
-    """A known difference between the pattern's text and what was done.
+    """A known difference from the AWS pattern's text.
 
-    ``id`` is D1 … D16, ``text`` what the pattern says, ``did`` what was done, ``why`` the reason.
+    ``id`` is ``D1`` … ``D16``; ``text`` is what the pattern says, ``did`` what the run had instead,
+    ``why`` the reason.
     """
 
     id: str
@@ -26,7 +23,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class CostLine:
-    """One kind of thing that was paid for: hours (of each piece, summed) and US dollars."""
+    """One thing that costs by the hour: how long it was there, and its price in US dollars."""
 
     what: str
     hours: float
@@ -35,7 +32,11 @@ class CostLine:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run is reckoned to have cost. ``prices_of`` is the day of the price table (ISO)."""
+    """The estimated cost of a run in US dollars, from list prices.
+
+    ``estimate_usd`` is what the plan had said, None where there was none. ``prices_of`` is the date
+    of the price table (ISO 8601).
+    """
 
     lines: tuple[CostLine, ...]
     usd: float
@@ -45,7 +46,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class ProviderRecord:
-    """``leftovers`` are lines that each name what is left and the command that removes it."""
+    """What a provider's method ``record(handle)`` returns, asked when the cluster is gone, or kept.
+
+    ``leftovers`` name what is still there, each with the shell line that removes it.
+    """
 
     region: str | None = None
     cost: Cost | None = None
@@ -59,12 +63,11 @@ class ProviderRecord:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> ProviderRecord:
         cost = found.get("cost")
-        if cost:
-            lines = tuple(CostLine(**line) for line in cost["lines"])
-            cost = Cost(lines, cost["usd"], cost["estimate_usd"], cost["prices_of"])
         return cls(
             region=found.get("region"),
-            cost=cost or None,
+            cost=Cost(**{**cost, "lines": tuple(CostLine(**line) for line in cost["lines"])})
+            if cost
+            else None,
             leftovers=tuple(found.get("leftovers", ())),
-            deviations=tuple(Deviation(**one) for one in found.get("deviations", ())),
+            deviations=tuple(Deviation(**each) for each in found.get("deviations", ())),
         )
