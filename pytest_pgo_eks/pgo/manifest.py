@@ -23,9 +23,10 @@ from pytest_pgo_eks.pgo.versions import (
     DEFAULT_LEASE_S,
     DEFAULT_RETRY_S,
     DEFAULT_SYNC_PERIOD_S,
+    MIN_LEASE_S,
     MIN_RETRY_S,
 )
-from pytest_pgo_eks.settings import Settings
+from pytest_pgo_eks.settings import POSTGRES_VERSIONS, Settings
 
 Manifest = dict[str, Any]
 
@@ -136,6 +137,11 @@ def check(
             f"{where}: spec.postgresVersion is {version!r}; a whole number is needed"
         )
     own = settings.manifest is None or is_shipped(settings.manifest)
+    if not own and version not in POSTGRES_VERSIONS:
+        raise UsageProblem(
+            f"{where}: spec.postgresVersion is {version}, which is not supported; "
+            f"{', '.join(map(str, POSTGRES_VERSIONS))} are"
+        )
     if not own and settings.postgres_version not in (None, version):
         raise UsageProblem(
             f"{where}: spec.postgresVersion is {version}, but --pgo-postgres-version asks for "
@@ -271,6 +277,35 @@ def _check_timing(spec: Manifest, where: str, settings: Settings) -> None:
                 f"{where}: spec.patroni.{field} is {declared}, but {option} asks for {given}; "
                 "leave the option out"
             )
+    _check_patronis_rules(spec, where, settings)
+
+
+def _check_patronis_rules(spec: Manifest, where: str, settings: Settings) -> None:
+    """Refuse what Patroni would replace in silence: every budget would count a lease not in force."""
+    declared = spec.get("patroni") or {}
+    lease = declared.get("leaderLeaseDurationSeconds", settings.lease_s or DEFAULT_LEASE_S)
+    period = declared.get("syncPeriodSeconds", settings.sync_period_s or DEFAULT_SYNC_PERIOD_S)
+    lease_at = (
+        f"{where}: spec.patroni.leaderLeaseDurationSeconds"
+        if "leaderLeaseDurationSeconds" in declared
+        else "--pgo-lease"
+    )
+    if lease < MIN_LEASE_S:
+        raise UsageProblem(
+            f"{lease_at}: {lease} is too short: Patroni holds no lease below {MIN_LEASE_S} seconds "
+            f"and would take {MIN_LEASE_S} without a word"
+        )
+    period_at = (
+        f"{where}: spec.patroni.syncPeriodSeconds"
+        if "syncPeriodSeconds" in declared
+        else "--pgo-sync-period"
+    )
+    if period + 2 * MIN_RETRY_S > lease:
+        raise UsageProblem(
+            f"{period_at}: {period} is too long beside a lease of {lease} seconds: Patroni needs a "
+            f"lease of at least the period and {2 * MIN_RETRY_S} seconds, and would shorten the "
+            "period without a word"
+        )
 
 
 def _timing(spec: Manifest, settings: Settings) -> None:

@@ -164,6 +164,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ),
         ({"spec__patroni__leaderLeaseDurationSeconds": "30s"}, "'30s'; whole seconds"),
         ({"spec__patroni__syncPeriodSeconds": 0}, "syncPeriodSeconds is 0"),
+        ({"spec__patroni__leaderLeaseDurationSeconds": 19}, "holds no lease below 20 seconds"),
+        ({"spec__patroni__syncPeriodSeconds": 25}, "too long beside a lease of 30 seconds"),
+        ({"spec__postgresVersion": 12}, "12, which is not supported; 15, 16, 17, 18 are"),
     ],
 )
 def test_what_the_suite_cannot_judge_is_one_line(
@@ -199,6 +202,21 @@ def test_options_that_contradict_the_manifest_are_refused(
     )
     with pytest.raises(UsageProblem, match=sentence):
         render(given(tmp_path, mine, **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"lease_s": 5}, "--pgo-lease: 5 is too short"),
+        ({"lease_s": 20, "sync_period_s": 15}, "--pgo-sync-period: 15 is too long beside"),
+    ],
+)
+def test_options_that_patroni_would_replace_in_silence_are_refused(
+    settings: dict[str, int], sentence: str
+) -> None:
+    with pytest.raises(UsageProblem, match=sentence):
+        render(Settings(provider="local", **settings))  # type: ignore[arg-type]
+    assert render(Settings(provider="local", lease_s=20, sync_period_s=14))
 
 
 def test_rendering_leaves_its_input_alone(tmp_path: Path) -> None:
