@@ -13,7 +13,8 @@
         ├── ExecProblem                      a command in a container did not run to its end
         ├── WaitTimeout (TimeoutError)       a wait ended without what it waited for
         ├── FaultNotProven                   a fault was injected and left no effect
-        └── BrokenHistory                    a history has a hole, so it proves nothing
+        ├── BrokenHistory                    a history has a hole, so it proves nothing
+        └── NotPermitted                     the run was told not to: the scenario is skipped
 
 The class alone separates a violation from infrastructure trouble, with one exception that
 :mod:`pytest_pgo_eks.report.verdict` owns: a :class:`WaitTimeout` in a Then-step whose last look
@@ -89,3 +90,7 @@ class FaultNotProven(Inconclusive):
 
 class BrokenHistory(Inconclusive):
     """A history lacks records that must exist, or cannot be read."""
+
+
+class NotPermitted(Inconclusive):
+    """The scenario would change what this run only looks at; it is skipped with this reason."""

@@ -23,6 +23,8 @@ LEVELS = range(5)
 LOCAL_LEASE_S = 20
 LOCAL_SYNC_PERIOD_S = 2
 
+OWN_NAMESPACE = "pytest-pgo-eks"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -48,6 +50,16 @@ class Settings:
     context: str | None = None
     state_dir: Path | None = None
     seed: int | None = None
+    adopt: str | None = None
+    allow_disruption: bool = False
+    allow_production: bool = False
+    probe_image: str | None = None
+    kubernetes_version: str | None = None
+    kind_binary: str | None = None
+    kind_image: str | None = None
+    k3s_image: str | None = None
+    load_images: str | None = None
+    registry_mirror: str | None = None
 
 
 Kind = Literal["text", "flag", "whole", "number", "path"]
@@ -149,6 +161,56 @@ OPTIONS = (
     ),
     Option("context", "--pgo-context", "text", "context of that kubeconfig", "NAME"),
     Option(
+        "adopt",
+        "--pgo-adopt",
+        "text",
+        "judge this existing PostgresCluster and change nothing in its namespace",
+        "NAMESPACE/NAME",
+    ),
+    Option(
+        "allow_disruption",
+        "--pgo-allow-disruption",
+        "flag",
+        "with --pgo-adopt: run the disruptive scenarios on it, too",
+    ),
+    Option(
+        "allow_production",
+        "--pgo-allow-production",
+        "flag",
+        "run on a cluster whose name or labels look like production",
+    ),
+    Option(
+        "probe_image",
+        "--pgo-probe-image",
+        "text",
+        "image with Python 3.11 or newer for the load agent (python:3.13-slim; local: its own)",
+        "IMAGE",
+    ),
+    Option(
+        "kubernetes_version",
+        "--pgo-kubernetes-version",
+        "text",
+        "Kubernetes that kind or k3s runs, such as 1.34",
+        "VERSION",
+    ),
+    Option("kind_binary", "--pgo-kind-binary", "text", "the kind program (kind)", "FILE"),
+    Option("kind_image", "--pgo-kind-image", "text", "node image for kind", "IMAGE"),
+    Option("k3s_image", "--pgo-k3s-image", "text", "image for k3s", "IMAGE"),
+    Option(
+        "load_images",
+        "--pgo-load-images",
+        "text",
+        "images of this machine to copy into kind's nodes, separated by commas",
+        "IMAGES",
+    ),
+    Option(
+        "registry_mirror",
+        "--pgo-registry-mirror",
+        "text",
+        "where nodes of kind or k3s pull from: HOST=URL, separated by commas (docker.io=http://…)",
+        "MIRRORS",
+    ),
+    Option(
         "seed",
         "--pgo-seed",
         "whole",
@@ -201,6 +263,9 @@ def resolve(
     values = {name: _convert(kinds[name], v, origin[name]) for name, v in chosen.items()}
     known = tuple(dict.fromkeys(providers))
     _check(values, origin, known)
+    if values["provider"] == "kubeconfig":
+        # In a cluster that others use nobody else's namespace is taken without being named.
+        values.setdefault("namespace", OWN_NAMESPACE)
     if values["provider"] == "local" and "manifest" not in values:
         values.setdefault("lease_s", LOCAL_LEASE_S)
         values.setdefault("sync_period_s", LOCAL_SYNC_PERIOD_S)
@@ -264,11 +329,51 @@ def _check(
         raise UsageProblem(
             f"{origin['postgres_version']}: PostgreSQL {version} is not supported; {known} are"
         )
+    _check_real(values, origin)
     namespace = str(values.get("namespace", "postgres-operator"))
     if not _is_dns_label(namespace):
         raise UsageProblem(
             f"{origin['namespace']}: {namespace!r} is no namespace name: up to 63 lower-case "
             "letters, digits and hyphens, with a letter or digit at both ends"
+        )
+
+
+# Options that only some providers know, so that none is given in vain.
+_ONLY_FOR = {
+    "kubeconfig": ("kubeconfig", "eks"),
+    "context": ("kubeconfig", "eks"),
+    "adopt": ("kubeconfig",),
+    "allow_disruption": ("kubeconfig",),
+    "kubernetes_version": ("kind", "k3s", "eks"),
+    "kind_binary": ("kind",),
+    "kind_image": ("kind",),
+    "k3s_image": ("k3s",),
+    "load_images": ("kind",),
+    "registry_mirror": ("kind", "k3s"),
+}
+
+
+def _check_real(values: Mapping[str, object], origin: Mapping[str, str]) -> None:
+    """Refuse options of one provider given to another one that comes with the package."""
+    provider = str(values["provider"])
+    for name, known in _ONLY_FOR.items():
+        if values.get(name) and provider in PROVIDERS and provider not in known:
+            raise UsageProblem(
+                f"{origin[name]}: --cluster={provider} has no use for it; "
+                f"it is for --cluster={' and '.join(known)}"
+            )
+    adopt = str(values.get("adopt", "a/b"))
+    if not all(map(_is_dns_label, adopt.split("/"))) or adopt.count("/") != 1:
+        raise UsageProblem(f"{origin['adopt']}: {adopt!r} is not of the form NAMESPACE/NAME")
+    if values.get("allow_disruption") and "adopt" not in values:
+        raise UsageProblem(
+            f"{origin['allow_disruption']}: it is for --pgo-adopt; a PostgresCluster of the run's "
+            "own is disrupted anyway"
+        )
+    if "adopt" in values and "manifest" in values:
+        raise UsageProblem(
+            f"{origin['manifest']}: --pgo-adopt judges the PostgresCluster that is there; "
+            "leave the manifest out"
         )
 
 

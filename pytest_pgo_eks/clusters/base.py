@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +24,10 @@ class ClusterHandle:
     ``capabilities`` are names of :mod:`pytest_pgo_eks.gherkin.tags`. ``hints`` are the lines that
     ``--pgo-keep`` prints, ready to be pasted into a shell: the last one removes the cluster, and
     before it the session puts the line that runs the scenarios again.
+
+    ``lacks`` says why a capability is missing, where the provider looked. ``labels`` go on everything
+    that is created there, so that it can be found again. Nothing is written into the namespaces of
+    ``read_only``. ``adopted`` is namespace and name of a PostgresCluster to judge as it is.
     """
 
     name: str
@@ -35,6 +40,10 @@ class ClusterHandle:
     state_dir: Path | None = None
     hints: tuple[str, ...] = ()
     stand_in: bool = False
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    read_only: tuple[str, ...] = ()
+    adopted: tuple[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return a form for ``json.dumps``, from which :meth:`from_json` makes the same handle."""
@@ -54,6 +63,8 @@ class ClusterHandle:
                 "state_dir": Path(found["state_dir"]) if found["state_dir"] else None,
                 "capabilities": frozenset(found["capabilities"]),
                 "hints": tuple(found["hints"]),
+                "read_only": tuple(found.get("read_only", ())),
+                "adopted": tuple(found["adopted"]) if found.get("adopted") else None,
             }
         )
 
@@ -118,6 +129,14 @@ def note_intent(ledger: Path, *, name: str, remove: str, state_dir: Path | None 
     entry = LedgerEntry.read(ledger)
     state = str(state_dir) if state_dir else None
     replace(entry, name=name, remove=remove, state_dir=state).write(ledger)
+
+
+def state_root(settings: Settings) -> Path:
+    """Return where this machine remembers clusters."""
+    if settings.state_dir:
+        return settings.state_dir
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "pytest-pgo-eks"
 
 
 class Provider(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -16,6 +16,7 @@ from pytest_pgo_eks.kube.forward import Forward
 from pytest_pgo_eks.kube.kinds import Kinds, Resource
 from pytest_pgo_eks.kube.listing import Labels, Object, event_time, pages, selectors_of
 from pytest_pgo_eks.kube.problems import Owned
+from pytest_pgo_eks.kube.restraint import labelled, permit
 from pytest_pgo_eks.kube.transport import CONTENT_TYPES, Transport
 from pytest_pgo_eks.kube.watching import IDLE_S, WatchEvent, WatchLoop
 from pytest_pgo_eks.secrets import Secret
@@ -39,7 +40,8 @@ class Kube:
     ``kind`` is ``"Pod"``, ``"apps/v1/Deployment"`` or any kind that a CRD serves, also one that is
     established later. Every call ends within its deadline (``request_s`` unless it takes one), and
     raises :class:`~pytest_pgo_eks.errors.NotFound`, :class:`~pytest_pgo_eks.errors.Conflict` or
-    :class:`~pytest_pgo_eks.errors.ApiProblem`.
+    :class:`~pytest_pgo_eks.errors.ApiProblem`. ``labels`` are put on every object that is created or
+    applied. Writing into a namespace of ``read_only`` is refused; its pods still take commands.
     """
 
     def __init__(
@@ -49,7 +51,11 @@ class Kube:
         *,
         field_manager: str = "pytest-pgo-eks",
         request_s: float = 10.0,
+        labels: Mapping[str, str] | None = None,
+        read_only: Collection[str] = (),
     ) -> None:
+        self._labels = dict(labels or {})
+        self._read_only = frozenset(read_only)
         self.field_manager = field_manager
         self.request_s = request_s
         self._transport = Transport(Path(kubeconfig), context)
@@ -101,7 +107,7 @@ class Kube:
                 "PATCH",
                 resource.path(namespace, name),
                 query=[("fieldManager", self.field_manager), ("force", forced)],
-                body=dict(manifest),
+                body=labelled(manifest, self._labels),
                 content_type=CONTENT_TYPES["apply"],
                 repeatable=True,
             )
@@ -120,7 +126,7 @@ class Kube:
             "POST",
             resource.path(namespace),
             query=[("fieldManager", self.field_manager)],
-            body=dict(manifest),
+            body=labelled(manifest, self._labels),
         )
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
@@ -342,8 +348,6 @@ class Kube:
             f"port {port} of {namespace}/{pod}",
         )
 
-    # -- more -----------------------------------------------------------------------------------
-
     def events(
         self,
         namespace: str,
@@ -381,9 +385,8 @@ class Kube:
 
     def raw(self, method: str, path: str, body: Any = None) -> Any:
         """Send one request to any path of the API server and return its decoded answer."""
+        permit(method, path, self._read_only)
         return self._transport.request(method, path, body=body, deadline_s=self.request_s)
-
-    # -- inside ---------------------------------------------------------------------------------
 
     def _send(
         self,
@@ -395,6 +398,7 @@ class Kube:
         content_type: str = "application/json",
         repeatable: bool | None = None,
     ) -> Object:
+        permit(method, path, self._read_only)
         answer = self._transport.request(
             method,
             path,

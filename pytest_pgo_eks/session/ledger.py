@@ -11,18 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pytest_pgo_eks.clusters.base import LedgerEntry, Provider, Swept
+from pytest_pgo_eks.clusters.base import LedgerEntry, Provider, Swept, state_root
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.settings import Settings
-
-
-def state_root(settings: Settings) -> Path:
-    """Return where this machine remembers clusters."""
-    if settings.state_dir:
-        return settings.state_dir
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "pytest-pgo-eks"
 
 
 def open_entry(settings: Settings, run: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_pgo_eks.clusters.base import ClusterHandle, Provider
+from pytest_pgo_eks.clusters.base import ClusterHandle, Provider, state_root
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.session import ledger
@@ -202,5 +202,5 @@ def open_ledger(settings: Settings, run_dir: Path) -> Path:
         return ledger.open_entry(settings, f"{run_dir.name}-{os.getpid()}")
     except OSError as error:
         raise UsageProblem(
-            f"--pgo-state-dir: cannot write to {ledger.state_root(settings)}: {error.strerror}"
+            f"--pgo-state-dir: cannot write to {state_root(settings)}: {error.strerror}"
         ) from None

@@ -77,7 +77,12 @@ class Subject:
         from pytest_pgo_eks.kube import Kube
 
         if cluster.kubeconfig not in self._clients:
-            self._clients[cluster.kubeconfig] = Kube(cluster.kubeconfig, cluster.context)
+            self._clients[cluster.kubeconfig] = Kube(
+                cluster.kubeconfig,
+                cluster.context,
+                labels=cluster.labels,
+                read_only=cluster.read_only,
+            )
         return self._clients[cluster.kubeconfig]
 
     @pytest.hookimpl(trylast=True)
