@@ -34,6 +34,7 @@ Feature: Failover with asynchronous replication
       Then another instance leads within a lease and 20 seconds
       And writes are acknowledged again within a lease and 40 seconds
       And nobody writes to a demoted primary for longer than a lease and 45 seconds
+      And nobody reads stale rows from a demoted primary for longer than a lease and 45 seconds
       And after Patroni runs again 3 instances are running and streaming within 3 minutes
       And only the end of the log is lost
 

@@ -43,6 +43,7 @@ Feature: Failover when the network is cut
       And no acknowledged write is lost
       And no two primaries acknowledged writes at the same time
       And nobody writes to a demoted primary for longer than 0 seconds
+      And nobody reads stale rows from a demoted primary for longer than a lease and 30 seconds
 
     @disruptive @level-4 @packet-loss
     Scenario: One packet in ten is lost and writes go on

@@ -20,27 +20,42 @@ Feature: Failover when a place is lost
       And no acknowledged write is lost
       And no two primaries acknowledged writes at the same time
 
-      @level-4 @node-loss
+      @level-3 @node-loss
       Examples:
         | fault                               |
         | the primary's node vanishes         |
 
-      @level-4 @node-drain
+      @level-3 @node-drain
       Examples:
         | fault                               |
         | the primary's node is drained       |
 
-      @level-4 @network-policy
-      Examples:
-        | fault                                |
-        | a NetworkPolicy isolates the primary |
-
-      @level-4 @partition
+      @level-3 @partition
       Examples:
         | fault                               |
         | the primary's node is cut off       |
 
-      @level-4 @zone-loss
+      @level-3 @zone-loss
       Examples:
         | fault                               |
         | the primary's zone vanishes         |
+
+  Rule: A policy cuts off whom it names and costs no acknowledged write
+    What a network does to connections that were open before is its own affair. Where it lets them
+    live, Patroni keeps its lease and nobody may take over; where it ends them, somebody does.
+
+    Background:
+      Given a PostgresCluster with 3 instances and synchronous replication
+      And the primary runs on a node that neither the clients nor the operator need
+      And clients are writing through the primary Service
+
+    @disruptive @level-3 @network-policy
+    Scenario: A NetworkPolicy isolates the primary and is taken back
+      When a NetworkPolicy isolates the primary
+      Then at most one instance takes writes for a lease and 10 seconds
+      When the fault is taken back
+      Then writes begun from now on are acknowledged within a lease and 20 seconds
+      And 3 instances are running and streaming within 3 minutes
+      And the timeline was raised exactly as often as Patroni recorded a promotion
+      And no acknowledged write is lost
+      And no two primaries acknowledged writes at the same time

@@ -53,6 +53,7 @@ Feature: Failover with synchronous replication
       And no acknowledged write is lost
       And no two primaries acknowledged writes at the same time
       And nobody writes to a demoted primary for longer than 0 seconds
+      And nobody reads stale rows from a demoted primary for longer than a lease and 45 seconds
 
     @disruptive @level-2
     Scenario: With synchronous replication, the primary pod is deleted while the operator is down

@@ -258,7 +258,7 @@ def lead_elsewhere(stage: Stage, spared: set[str]) -> None:
         done.prove()
     finally:
         done.undo()
-    roles.all_streaming(stage.postgres, declared, within_s)
+    roles.all_recovered(stage.postgres, declared, within_s)
 
 
 def _make_synchronous(stage: Stage, now: str, wanted: str, within_s: float) -> None:
@@ -275,7 +275,7 @@ def _make_synchronous(stage: Stage, now: str, wanted: str, within_s: float) -> N
         within_s=within_s,
         what=f"{wanted} to be the synchronous standby in place of {now}",
     )
-    roles.all_streaming(stage.postgres, stage.postgres.declared(), within_s)
+    roles.all_recovered(stage.postgres, stage.postgres.declared(), within_s)
 
 
 def _any_replica(seen: Observation) -> str:

@@ -21,6 +21,9 @@ from pytest_pgo_eks.scenario.targets import Targets
 PRIMARY = "the primary Service"
 POOLED = "PgBouncer"
 REPLICAS = "the replicas Service"
+MANY_HOSTS = "all hosts, whoever takes writes"
+READS = "reads through the primary Service"
+POOLED_READS = "reads through PgBouncer"
 TRANSACTIONS = "transactions on the primary"
 
 # Four paced writers and twenty new sessions a second: with TLS and SCRAM a new session costs the
@@ -29,6 +32,9 @@ _WORKERS = 4
 _APPENDERS = 4
 _PACE_S = 0.02
 _READ_PACE_S = 0.05
+_SLOW_S = 0.05
+# How long libpq would try one host of several; its own least is 2 s, ours can be sharper.
+_HOST_S = 1.0
 _SCOUT_EVERY_S = 0.05
 _FIRST_ACK_S = 20.0
 _ROUTED_S = 60.0
@@ -39,6 +45,8 @@ class Clients:
     """Writers that run until they are stopped; afterwards their history can be judged.
 
     The runner talks to them through exec only; every time in the history is of the probe's clock.
+    ``hosts`` are the instances' pods that one more client names in its DSN, all of them, asking for
+    one that takes writes: it needs no Service, and is measured and told beside the others.
     """
 
     def __init__(
@@ -49,8 +57,10 @@ class Clients:
         file: Path,
         isolation: str | None = None,
         *,
+        hosts: Sequence[str] = (),
         seed: int | None = None,
     ) -> None:
+        self._hosts = tuple(hosts)
         self._seed = seed
         self.mode: Mode = mode
         self.file = file
@@ -94,10 +104,18 @@ class Clients:
                 pace_s=_READ_PACE_S,
                 deadline_s=2.0,
             ),
+            # What a session that nobody ends goes on reading: these never look elsewhere.
+            PathSpec(READS, login, reads=True, pinned=1, pinned_pace_s=_READ_PACE_S),
         ]
+        if self._hosts:
+            several = self._targets.instances(self._hosts, attributes="read-write", host_s=_HOST_S)
+            paths.append(PathSpec(MANY_HOSTS, several, workers=1, pace_s=_SLOW_S, deadline_s=2.0))
         if self._targets.has_pgbouncer:
             pooled = self._targets.from_secret(pooled=True)
             paths.append(PathSpec(POOLED, pooled, workers=1, pace_s=_PACE_S, deadline_s=2.0))
+            paths.append(
+                PathSpec(POOLED_READS, pooled, reads=True, pinned=1, pinned_pace_s=_READ_PACE_S)
+            )
         if self._isolation:
             transactions = PathSpec(
                 TRANSACTIONS,

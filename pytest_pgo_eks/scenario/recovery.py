@@ -18,7 +18,7 @@ def repeatedly(stage: Stage, times: int) -> None:
             # Only the primary Service is sure to be interrupted; a path that never was would be
             # watched until the time is used up.
             stage.clients.acknowledged_again(stage.seconds("a lease and 20 seconds"), [PRIMARY])
-            roles.all_streaming(
+            roles.all_recovered(
                 stage.postgres, stage.postgres.declared(), stage.timeouts["healthy-again"]
             )
         aim.at_primary(stage, "pod is deleted")

@@ -135,6 +135,30 @@ def _takes_writes(postgres: PostgresCluster, pod: str) -> bool:
         return False
 
 
+def at_most_one_writable(postgres: PostgresCluster, for_s: float) -> Finding:
+    """Watch that never two servers at once say that they are not in recovery.
+
+    One look asks the servers one after the other, so a server that was promoted between two of its
+    questions may count twice with the one it follows: that has to be seen twice in a row.
+    """
+    looks: list[tuple[str, ...]] = [()]
+
+    def writable() -> tuple[str, ...]:
+        now = tuple(postgres.observe(sql=True).writable)
+        before, looks[0] = looks[0], now
+        return tuple(pod for pod in now if pod in before) if len(now) > 1 else now
+
+    holds(
+        writable,
+        accept=lambda pods: len(pods) < 2,
+        for_s=for_s,
+        what="at most one server taking writes",
+        show=lambda pods: f"{', '.join(pods)} are not in recovery",
+    )
+    sentence = f"never more than one server took writes in {for_s:g} s"
+    return Finding("one-server-takes-writes", "holds", sentence, {"for_s": for_s})
+
+
 def promotions_recorded(before: Observation, after: Observation) -> Finding:
     """Judge that the timeline was raised as often as Patroni's history records a promotion.
 
@@ -173,6 +197,22 @@ def all_streaming(postgres: PostgresCluster, expected: int, within_s: float) -> 
     return postgres.wait(
         accept, within_s=within_s, sql=True, what=f"{expected} instances running and streaming"
     )
+
+
+def all_recovered(postgres: PostgresCluster, expected: int, within_s: float) -> Observation:
+    """The same, and where replication is synchronous one standby is attached again.
+
+    For some seconds behind a promotion nobody is synchronous. A primary that is lost in that time
+    may not be replaced by anybody: the others could lack what it acknowledged.
+    """
+
+    def accept(seen: Observation) -> bool:
+        if _not_streaming(seen, expected) is not None:
+            return False
+        return not seen.is_synchronous or synchronous_problem(seen) is None
+
+    what = f"{expected} instances running and streaming, a synchronous one among them if declared"
+    return postgres.wait(accept, within_s=within_s, sql=True, what=what)
 
 
 def keep_streaming(postgres: PostgresCluster, expected: int, for_s: float) -> Finding:

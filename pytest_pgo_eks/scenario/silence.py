@@ -8,9 +8,10 @@ import numpy as np
 
 from pytest_pgo_eks.errors import Inconclusive, WaitTimeout
 from pytest_pgo_eks.findings import Finding
+from pytest_pgo_eks.history.demoted import check_reads_of_demoted
 from pytest_pgo_eks.history.history import OK, PINNED, WRITE, History
 from pytest_pgo_eks.kube.wait import eventually
-from pytest_pgo_eks.scenario.clients import PRIMARY
+from pytest_pgo_eks.scenario.clients import POOLED_READS, PRIMARY, READS
 from pytest_pgo_eks.scenario.stage import Stage
 
 _SECOND = 1e9
@@ -125,6 +126,12 @@ def left_the_old_primary(stage: Stage, within_s: float) -> Finding:
         f"{within_s:g} s"
     )
     return Finding(rule, "violated", sentence, numbers, tuple(lines))
+
+
+def left_reading_the_old_primary(stage: Stage, within_s: float) -> Finding:
+    """Judge for how long anybody's reads were answered by a demoted primary that lacks newer rows."""
+    paths = (READS, POOLED_READS)
+    return check_reads_of_demoted(stage.clients.so_far(), paths, within_s)
 
 
 def _longest(history: History, since: int, until: int, *, pinned: bool) -> tuple[float, int]:

@@ -85,7 +85,8 @@ class Stage:
         """
         file = self.evidence.path("history.jsonl.gz")
         seed = self.evidence.seed
-        clients = Clients(self.probe, self.targets, mode, file, isolation, seed=seed)
+        hosts = [one.pod for one in self.postgres.observe().instances]
+        clients = Clients(self.probe, self.targets, mode, file, isolation, hosts=hosts, seed=seed)
         self.evidence.replication = mode
         self._undo.callback(self._end_clients, clients)
         self._clients = clients
@@ -108,8 +109,12 @@ class Stage:
         return self.before
 
     def later(self, undo: Callable[..., object], *arguments: object) -> None:
-        """Call ``undo`` when the scenario ends, whatever happens."""
-        self._undo.callback(undo, *arguments)
+        """Call ``undo`` when the scenario ends, whatever happens.
+
+        Only where the whole cluster is about to go is it left out: declaring something back and
+        waiting for its arrival took a minute after Ctrl-C.
+        """
+        self._undo.callback(self._unless_abandoned, undo, arguments)
 
     def keep(self, *findings: Finding) -> None:
         """Keep findings as evidence, then demand that they hold."""
@@ -124,6 +129,10 @@ class Stage:
         """Undo the faults, end the clients, take back every change; all of it, even if one fails."""
         self._undo.callback(self.bench.undo_all)
         self._undo.close()
+
+    def _unless_abandoned(self, undo: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if not self.evidence.abandoned:
+            undo(*arguments)
 
     def _end_clients(self, clients: Clients) -> None:
         clients.stop()

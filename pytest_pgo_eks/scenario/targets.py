@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_pgo_eks.errors import Inconclusive, Violation
@@ -120,6 +120,14 @@ class Targets:
         # An instance's certificate names the Services only, so no host name can be verified here.
         told = {"tls": "verify-ca", **rest}
         return self._elsewhere(f"{pod}.{self.cluster}-pods.{self.namespace}.svc", **told)
+
+    def instances(self, pods: Sequence[str], **rest: Any) -> Login:
+        """Return the application's login that names several instances, as libpq's ``host=a,b,c``.
+
+        ``rest`` goes to the login, ``attributes`` being libpq's ``target_session_attrs``.
+        """
+        logins = [self.instance(pod) for pod in pods]
+        return replace(logins[0], hosts=tuple(host for one in logins for host in one.hosts), **rest)
 
     def _elsewhere(self, host: str, **rest: Any) -> Login:
         login = self.from_secret(**rest)

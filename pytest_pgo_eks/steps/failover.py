@@ -213,6 +213,18 @@ def old_primary_left(stage: Stage, budget: str) -> None:
     stage.keep(silence.left_the_old_primary(stage, stage.seconds(budget)))
 
 
+@then(parsers.re(r"nobody reads stale rows from a demoted primary for longer than (?P<budget>.+)"))
+def old_primary_read(stage: Stage, budget: str) -> None:
+    """From the first acknowledgement on the new timeline, by sessions opened before, pooled or not."""
+    stage.keep(silence.left_reading_the_old_primary(stage, stage.seconds(budget)))
+
+
+@then(parsers.re(r"at most one instance takes writes for (?P<time>.+)"))
+def one_writable(stage: Stage, time: str) -> None:
+    """By SQL on every instance that can be asked, all the time."""
+    stage.keep(roles.at_most_one_writable(stage.postgres, stage.seconds(time)))
+
+
 @then("the old primary has rejoined by rewind and its divergent rows are gone")
 def rejoined(stage: Stage) -> None:
     """Its timeline, Patroni's log, and its rows as read back, against the new primary's."""

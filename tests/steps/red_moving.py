@@ -21,6 +21,7 @@ from steps.spoiling import (
     arrivals,
     arrive,
     degraded,
+    demoted_reads,
     fault_marks,
     finding,
     give,
@@ -198,6 +199,17 @@ CASES: tuple[Case, ...] = (
         wrote(write(1), write(2, timeline=2), write(4)),
         prepare=wrote(write(1), write(2, timeline=2)),
         budget="1 second",
+    ),
+    simple(
+        failover.old_primary_read,
+        demoted_reads(3, 4.0),
+        prepare=demoted_reads(3, 2.5),
+        budget="1 second",
+    ),
+    simple(
+        failover.one_writable,
+        lambda w: w.change_server(STANDBY, in_recovery=False),
+        time="0.3 seconds",
     ),
     simple(failover.rejoined, rejoined(1, 2, 3), prepare=rejoined(1, 3)),
     simple(

@@ -16,6 +16,7 @@ from pytest_pgo_eks.findings import Finding, Outcome
 from pytest_pgo_eks.history.history import (
     OK,
     PACED,
+    PINNED,
     READ,
     SCOUT,
     TXN,
@@ -26,6 +27,7 @@ from pytest_pgo_eks.history.history import (
 from pytest_pgo_eks.pgo.observation import Promotion
 from pytest_pgo_eks.scenario.access import Attempt
 from pytest_pgo_eks.scenario.application import Connected
+from pytest_pgo_eks.scenario.clients import READS
 from pytest_pgo_eks.scenario.recovery import _PRIMARIES
 from pytest_pgo_eks.scenario.routes import Arrival
 from pytest_pgo_eks.scenario.rows import Rows
@@ -302,6 +304,24 @@ def wrote(*ops: dict[str, int], events: tuple[dict[str, Any], ...] = (), **more:
         )
 
     return prepare
+
+
+def demoted_reads(behind: int, *at_s: float) -> Act:
+    """Reads of an old primary that lack ``behind`` writes; another acknowledges from 2 s on."""
+    writes = [write(1, op=1, key=0, value=1), write(2, op=2, key=0, value=9, timeline=2)]
+    reads = [
+        write(at, op=10 + number, kind=READ, session=PINNED, path=2)
+        for number, at in enumerate(at_s)
+    ]
+    cells = [{"op": one["op"], "key": 0, "value": 9 - behind} for one in reads]
+    prepare = wrote(*writes, *reads, cells=Table.rows("cells", cells))
+
+    def named(world: World) -> None:
+        prepare(world)
+        history = world.clients.history
+        world.clients.history = dataclasses.replace(history, paths={**history.paths, 2: READS})
+
+    return named
 
 
 def steadily(**changes: int) -> list[dict[str, int]]:
