@@ -79,6 +79,8 @@ class ScenarioEvidence:
         self.reason = ""
         self.replication: str | None = None
         self.seed: int | None = None
+        # The run was interrupted, and the cluster goes away with everything that was changed in it.
+        self.abandoned = False
         self.outages: list[dict[str, Any]] = []
         self._run_dir = run_dir
         self._began = time.monotonic()

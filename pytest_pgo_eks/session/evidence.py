@@ -32,6 +32,7 @@ class Witness:
         self._run = run
         self._worker = worker
         self._left_out: dict[str, dict[str, Any]] = {}
+        self._latest: ScenarioEvidence | None = None
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """Note for the controller, which under xdist collects nothing, what was left out and why."""
@@ -74,7 +75,7 @@ class Witness:
             who = identity(item)
             if item.get_closest_marker("skip") is None:
                 self._lock(who.name, held, alone=_disruptive(item))
-            evidence = ScenarioEvidence(who, self._run.run_dir)
+            evidence = self._latest = ScenarioEvidence(who, self._run.run_dir)
             evidence.seed = self._run.seed_of(who.id)
             item.stash[EVIDENCE] = evidence
             # A worker that dies leaves at least that the scenario began.
@@ -175,6 +176,13 @@ class Witness:
         for path in sorted(folder.glob("*.txt"), key=lambda path: path.name != "README.txt"):
             evidence.attached(path)
         evidence.write()
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Spare the interrupted scenario its way back where nobody will use the cluster again."""
+        settings, cluster = self._run.settings, self._run.made()
+        kept = settings.keep or settings.reuse
+        if self._latest is not None and cluster is not None and cluster.stand_in and not kept:
+            self._latest.abandoned = True
 
     def pytest_bdd_before_step(self, request: pytest.FixtureRequest, step: Any) -> None:
         if evidence := request.node.stash.get(EVIDENCE, None):

@@ -6,6 +6,7 @@ deleted when it is gone, or when the user was told how to remove what ``--pgo-ke
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,8 @@ class InUse:
 
         folder = state_root(settings) / "in-use"
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / f"{settings.provider}-{settings.reuse}.lock")
+        self._path = folder / f"{settings.provider}-{settings.reuse}.lock"
+        self._lock = FileLock(self._path)
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -78,6 +80,10 @@ class InUse:
             ) from None
 
     def release(self) -> None:
+        # While it is held: whoever opened it before takes it for held (filelock looks at st_nlink),
+        # and the next makes a new one. Windows removes no open file.
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
         self._lock.release()
 
 

@@ -102,17 +102,26 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
-        yield  # xdist ends its workers in here
+        if self._interrupted:
+            self._console.line(
+                "pgo: interrupted: ending the scenario, then the cluster (again: the cluster at once)"
+            )
+        try:
+            yield  # fixtures are torn down in here, and xdist ends its workers
+        except KeyboardInterrupt:
+            # Passed on it would skip the summary, and with it the line that removes a kept cluster.
+            self._interrupted = True
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         if self._parallel:
             self._follower.stop()
         try:
-            self._end_cluster()
+            self._end_cluster(session)
         finally:
             self._ask_provider()
             self._report(session)
             self._forget()
 
-    def _end_cluster(self) -> None:
+    def _end_cluster(self, session: pytest.Session) -> None:
         run = self._run
         handle = self._handle = run.made()
         if handle is not None and (run.settings.keep or run.settings.reuse):
@@ -134,7 +143,8 @@ class Controller:
             return
         except KeyboardInterrupt:
             self._say_how_to_remove(entry)
-            raise
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            return
         run.ledger.unlink(missing_ok=True)
 
     def _ask_provider(self) -> None:

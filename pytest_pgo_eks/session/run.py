@@ -201,6 +201,7 @@ def open_ledger(settings: Settings, run_dir: Path) -> Path:
     try:
         return ledger.open_entry(settings, f"{run_dir.name}-{os.getpid()}")
     except OSError as error:
+        forget_directory(run_dir)
         raise UsageProblem(
             f"--pgo-state-dir: cannot write to {state_root(settings)}: {error.strerror}"
         ) from None

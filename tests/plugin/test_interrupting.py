@@ -91,6 +91,37 @@ def test_a_creation_that_is_stopped_is_cleaned_up_by_the_ledger(
     assert project.log()[-1] == "sweep castle", output
 
 
+def test_a_way_back_that_is_stopped_as_well_ends_with_the_clusters_removal(
+    project: Project, fifo: Path
+) -> None:
+    project.write(
+        "features/conftest.py",
+        (project.path / "features/conftest.py").read_text("utf-8")
+        + """
+import pytest
+
+@pytest.fixture(autouse=True)
+def slow_way_back():
+    yield
+    _()
+""",
+    )
+    project.write(
+        "features/f.feature",
+        "Feature: F\n  Scenario: S\n    Given a cluster\n    When somebody waits\n",
+    )
+    with start(project) as process:
+        for _ in range(2):
+            until_said(process, fifo)
+            os.killpg(process.pid, signal.SIGINT)
+        output, _errors = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert project.log()[-1] == "destroy", output
+    assert not list((project.path / "state/pytest-pgo-eks/runs").iterdir())
+    assert '"interrupted": true' in (project.run_dir() / "verdict.json").read_text("utf-8")
+    assert "Traceback" not in output
+
+
 def test_what_a_killed_run_left_is_found_by_the_next(project: Project, fifo: Path) -> None:
     project.write(
         "features/f.feature",
@@ -117,5 +148,6 @@ def test_a_removal_that_is_stopped_leaves_the_line_that_removes(
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=WITHIN_S)
     assert "cluster castle may still run; remove it: blow castle" in output
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert '"verdict": "pass"' in (project.run_dir() / "verdict.json").read_text("utf-8")
     assert list((project.path / "state/pytest-pgo-eks/runs").iterdir()), "the next start finds it"

@@ -114,6 +114,11 @@ class TestInPytest:
         line = self.refusal(project, "--cluster=fake", "--pgo-report-dir=/proc/nowhere")
         assert line.startswith("--pgo-report-dir: cannot write to /proc/nowhere")
 
+    def test_a_state_directory_that_cannot_be_written_is_one_line(self, project: Project) -> None:
+        line = self.refusal(project, "--cluster=fake", "--pgo-state-dir=/proc/nowhere")
+        assert line.startswith("--pgo-state-dir: cannot write to /proc/nowhere")
+        assert not list((project.path / "reports").glob("*")), "no empty folder of a run is left"
+
     @pytest.mark.parametrize(
         ("name", "text"),
         [
@@ -159,6 +164,7 @@ class TestInPytest:
         assert line == "--pgo-reuse: another run is using cluster 'castle' right now"
         other.release()
         project.run("--cluster=fake", "--pgo-reuse=castle", "features").assert_outcomes(passed=1)
+        assert not list((project.path / "state/pytest-pgo-eks/in-use").iterdir())
 
     @pytest.mark.parametrize(
         ("distribution", "version", "message"),
