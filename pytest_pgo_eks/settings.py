@@ -10,9 +10,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_pgo_eks.errors import UsageProblem
+from pytest_pgo_eks.settings_eks import (
+    DEFAULT,
+    EKS_ROWS,
+    ENDPOINTS,
+    IDENTITIES,
+    PROFILES,
+    EksSettings,
+)
 
 PROVIDERS = ("local", "kind", "k3s", "kubeconfig", "eks")
 POSTGRES_VERSIONS = (15, 16, 17, 18)
@@ -60,6 +68,7 @@ class Settings:
     k3s_image: str | None = None
     load_images: str | None = None
     registry_mirror: str | None = None
+    eks: EksSettings = DEFAULT
 
 
 Kind = Literal["text", "flag", "whole", "number", "path"]
@@ -86,7 +95,7 @@ class Option:
         return self.ini.upper()
 
 
-OPTIONS = (
+OPTIONS: tuple[Option, ...] = (
     Option(
         "provider",
         "--cluster",
@@ -226,7 +235,19 @@ OPTIONS = (
     ),
 )
 
+_EKS = "eks."
+OPTIONS += tuple(Option(_EKS + row[0], *row[1:]) for row in EKS_ROWS)
+
 Given = Mapping[str, object]
+_CHOICES = {"eks.profile": PROFILES, "eks.identity": IDENTITIES, "eks.endpoint": ENDPOINTS}
+_POSITIVE = (
+    "timeout_scale",
+    "lease_s",
+    "sync_period_s",
+    "eks.nodes_per_zone",
+    "eks.hours",
+    "eks.max_cost_usd",
+)
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off", ""}
 
@@ -269,6 +290,10 @@ def resolve(
     if values["provider"] == "local" and "manifest" not in values:
         values.setdefault("lease_s", LOCAL_LEASE_S)
         values.setdefault("sync_period_s", LOCAL_SYNC_PERIOD_S)
+    eks: dict[str, Any] = {
+        name.removeprefix(_EKS): values.pop(name) for name in tuple(values) if name.startswith(_EKS)
+    }
+    values["eks"] = EksSettings(**eks)
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -319,7 +344,11 @@ def _check(
     level = values.get("level", 3)
     if level not in LEVELS:
         raise UsageProblem(f"{origin['level']}: {level} is not a level from 0 to 4")
-    for name in ("timeout_scale", "lease_s", "sync_period_s"):
+    for name, allowed in _CHOICES.items():
+        told = values.get(name, allowed[0])
+        if told not in allowed:
+            raise UsageProblem(f"{origin[name]}: {told!r} is none of {', '.join(allowed)}")
+    for name in _POSITIVE:
         value = values.get(name, 1)
         if isinstance(value, int | float) and value <= 0:
             raise UsageProblem(f"{origin[name]}: {value} must be greater than 0")
@@ -350,6 +379,7 @@ _ONLY_FOR = {
     "k3s_image": ("k3s",),
     "load_images": ("kind",),
     "registry_mirror": ("kind", "k3s"),
+    **{_EKS + row[0]: ("eks",) for row in EKS_ROWS},
 }
 
 
