@@ -10,6 +10,7 @@ from typing import Any
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.report.document import FILE, SCHEMA
 from pytest_pgo_eks.report.figures import completed
+from pytest_pgo_eks.report.schema import problems, verdict_schema
 
 # Ten thousand scenarios with a hundred findings each stay under this; anything larger is no verdict.
 MAX_BYTES = 512 * 1024 * 1024
@@ -61,9 +62,6 @@ def checked(found: object, where: str) -> dict[str, Any]:
     if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
         seen = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
         raise UsageProblem(f"{where}: not a verdict of {SCHEMA} but {seen!r}")
-    try:
-        return completed(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageProblem(
-            f"{where}: says it is {SCHEMA} and is not: {type(error).__name__} {error}"
-        ) from None
+    if (first := next(problems(found, verdict_schema()), None)) is not None:
+        raise UsageProblem(f"{where}: says it is {SCHEMA} and is not: {first}")
+    return completed(found)

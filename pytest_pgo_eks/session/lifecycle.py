@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
 from pytest_pgo_eks.errors import PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin.selection import uses_cluster
 from pytest_pgo_eks.report import document as verdicts
-from pytest_pgo_eks.report import summary
+from pytest_pgo_eks.report import summary, views
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
 from pytest_pgo_eks.session import circumstances, ledger
 from pytest_pgo_eks.session.console import Console, Follower
@@ -186,10 +187,26 @@ class Controller:
             ),
             run.run_dir,
         )
+        self._views(self._document)
         session.config.hook.pytest_pgo_report(
             verdict=self._document, run_dir=run.run_dir, settings=run.settings
         )
         session.exitstatus = self._exit_status(int(session.exitstatus), self._document)
+
+    def _views(self, document: dict[str, Any]) -> None:
+        """Write every view; one that fails is told and changes neither verdict nor exit status."""
+        run_dir = self._run.run_dir
+        for view in views.VIEWS:
+            try:
+                views.write_view(view, document, run_dir, run_dir)
+            except Exception as error:  # noqa: BLE001 - the verdict stands beside it, whatever this is
+                trouble = f"{type(error).__name__}: {error}"
+                self._console.line(f"pgo: {view.file} could not be written: {trouble}")
+        if summary_file := os.environ.get("GITHUB_STEP_SUMMARY"):
+            try:
+                views.append_summary(run_dir, Path(summary_file))
+            except OSError as error:
+                self._console.line(f"pgo: GITHUB_STEP_SUMMARY: {error.strerror}")
 
     def _exit_status(self, status: int, document: dict[str, Any]) -> int:
         """Return pytest's own status unless the verdict says more (DESIGN 5: 6 and 7; 4 for usage).

@@ -1,0 +1,1 @@
+"""The page for people: one self-contained HTML file without scripts."""
