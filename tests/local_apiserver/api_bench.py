@@ -6,32 +6,66 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from standin.server import client_of, running_api_server
+from standin.server import ca_file, running_api_server
 
+from local_apiserver.real_api import RealApi
 from pytest_pgo_eks.local.apiclient import ApiClient, ApiError, Event
 from pytest_pgo_eks.local.apiserver import ApiServer
-from pytest_pgo_eks.local.objects import SERVICE_ACCOUNT, Kind, Obj
+from pytest_pgo_eks.local.objects import CUSTOM_RESOURCE_DEFINITION, SERVICE_ACCOUNT, Kind, Obj
 
 _TEST_S = 40.0
 
 
 @dataclass
 class Bench:
-    """A running server and an administrator's client; namespace ``default`` can run pods."""
+    """A running server and an administrator's client; namespace ``default`` can run pods.
 
-    server: ApiServer
+    ``ours`` is None where the server is a real kube-apiserver.
+    """
+
+    ours: ApiServer | None
     admin: ApiClient
+    ca: Path
     refusal: ApiError | None = None
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
+    @property
+    def server(self) -> ApiServer:
+        """Our own server, to look inside; a test that does so cannot ask a real one."""
+        if self.ours is None:
+            pytest.skip("looks inside our own API server")
+        return self.ours
+
     def as_token(self, token: str | None) -> ApiClient:
         """Return a client with another token; it is closed with the bench."""
-        client = client_of(self.server, self.admin, token)
+        client = ApiClient(self.admin.url, ca_file=self.ca, token=token)
         self._stack.push_async_callback(client.close)
         return client
+
+    async def define(self, made: Obj) -> Obj:
+        """Create a definition and wait until its objects are served; return it as it is then."""
+        await self.admin.create(CUSTOM_RESOURCE_DEFINITION, made)
+        name, group = made["metadata"]["name"], made["spec"]["group"]
+        served = [one["name"] for one in made["spec"]["versions"] if one["served"]]
+        async with asyncio.timeout(_TEST_S):
+            while True:
+                found = await self.admin.get(CUSTOM_RESOURCE_DEFINITION, name)
+                conditions = (found.get("status") or {}).get("conditions") or []
+                if any(one["type"] == "Established" for one in conditions) and all(
+                    [await self._is_served(f"/apis/{group}/{one}") for one in served]
+                ):
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def _is_served(self, path: str) -> bool:
+        try:
+            return bool((await self.admin.request("GET", path))["resources"])
+        except ApiError:
+            return False
 
     @contextlib.contextmanager
     def refused(self, code: int, reason: str, *parts: str) -> Iterator[None]:
@@ -44,26 +78,51 @@ class Bench:
             assert part in error.message, error.message
 
 
+def on_ours(test: Callable[[Bench], Awaitable[None]], **options: Any) -> None:
+    """Run an async test here and now, against a server of ours with these options."""
+
+    async def run() -> None:
+        async with running_api_server(**options) as (server, admin):
+            await _ask(test, Bench(server, admin, ca_file(server)))
+
+    asyncio.run(run())
+
+
+async def _ask(test: Callable[[Bench], Awaitable[None]], bench: Bench) -> None:
+    account = {"metadata": {"name": "default"}}
+    await bench.admin.create(SERVICE_ACCOUNT, account, "default")
+    async with bench._stack, asyncio.timeout(_TEST_S):
+        await test(bench)
+
+
+_OURS = pytest.mark.parametrize("where", ["ours"])
+_BOTH = pytest.mark.parametrize(
+    "where", ["ours", pytest.param("real", marks=pytest.mark.real_apiserver)]
+)
+
+
 def served(
-    **options: Any,
-) -> Callable[[Callable[[Bench], Awaitable[None]]], Callable[[], None]]:
-    """Run an async test against a server of its own; ``options`` go to ``ApiServer``."""
+    only_ours: str = "", **options: Any
+) -> Callable[[Callable[[Bench], Awaitable[None]]], Callable[..., None]]:
+    """Run an async test against a server of its own, and against a real kube-apiserver.
 
-    def made(test: Callable[[Bench], Awaitable[None]]) -> Callable[[], None]:
-        async def scenario() -> None:
-            async with running_api_server(**options) as (server, admin):
-                bench = Bench(server, admin)
-                account = {"metadata": {"name": "default"}}
-                await admin.create(SERVICE_ACCOUNT, account, "default")
-                async with bench._stack, asyncio.timeout(_TEST_S):
-                    await test(bench)
+    ``only_ours`` says why a test is for ours alone; ``options`` go to ``ApiServer`` and make it so.
+    """
 
-        def run() -> None:
-            asyncio.run(scenario())
+    def made(test: Callable[[Bench], Awaitable[None]]) -> Callable[..., None]:
+        async def real(api: RealApi) -> None:
+            async with api.client() as admin:
+                await _ask(test, Bench(None, admin, api.ca))
+
+        def run(where: str, request: pytest.FixtureRequest) -> None:
+            if where == "ours":
+                on_ours(test, **options)
+            else:
+                asyncio.run(real(request.getfixturevalue("real_api")))
 
         run.__name__ = getattr(test, "__name__", "test")
         run.__doc__ = test.__doc__
-        return run
+        return (_OURS if only_ours or options else _BOTH)(run)
 
     return made
 

@@ -114,7 +114,7 @@ async def kubelet_of(bench: Bench) -> AsyncIterator[FakeKubelet]:
     }
     await bench.admin.create(NODE, {"metadata": {"name": "node-1"}, "status": status})
     await bench.admin.create(POD, pod(), "default")
-    target = {"target": {"name": "node-1"}}
+    target = {"metadata": {"name": "web"}, "target": {"name": "node-1"}}
     await bench.admin.request("POST", POD.path("default", "web", "binding"), body=target)
     running = {"status": {"phase": "Running"}}
     await bench.admin.patch(POD, "web", "default", running, sub="status")

@@ -139,11 +139,17 @@ async def test_groups_cluster_roles_and_single_names(bench: Bench) -> None:
         await alice.get(CONFIG_MAP, "other", "default")
 
 
-@served()
+@served(only_ours="a real server remembers a good token for ten seconds")
 async def test_tokens_end_with_their_time_their_account_and_their_pod(bench: Bench) -> None:
     admin = bench.admin
     await admin.create(SERVICE_ACCOUNT, {"metadata": {"name": "app"}}, "default")
-    await admin.create(POD, pod(), "default")
+    made = pod()
+    made["spec"]["serviceAccountName"] = "app"
+    await admin.create(POD, made, "default")
+    await admin.create(POD, pod("other"), "default")
+    elsewhose = {"kind": "Pod", "apiVersion": "v1", "name": "other"}
+    with bench.refused(400, "BadRequest", "pod running with different serviceaccount name"):
+        await _token(bench, "app", boundObjectRef=elsewhose)
     plain = bench.as_token(await _token(bench, "app"))
     ref = {"kind": "Pod", "apiVersion": "v1", "name": "web"}
     bound = bench.as_token(await _token(bench, "app", boundObjectRef=ref))
@@ -181,7 +187,7 @@ async def test_tokens_end_with_their_time_their_account_and_their_pod(bench: Ben
     assert authenticator.check(f"{head}.{body[:-2]}.{signature}") is None
 
 
-@served()
+@served(only_ours="beside a real server it is a controller that fills the Secret in")
 async def test_a_secret_can_hold_a_token(bench: Bench) -> None:
     admin = bench.admin
     annotations = {"kubernetes.io/service-account.name": "default"}

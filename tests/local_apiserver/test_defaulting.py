@@ -132,7 +132,7 @@ async def test_services_get_addresses_and_ports(bench: Bench) -> None:
     made = service("outside", type="ExternalName", externalName="example.com", ports=[])
     external = await admin.create(SERVICE, made, "default")
     assert "clusterIP" not in external["spec"]
-    with bench.refused(422, "Invalid", "not in the valid range"):
+    with bench.refused(422, "Invalid", "the provided network does not match the current range"):
         await admin.create(SERVICE, service("far", clusterIP="192.0.2.1"), "default")
     with bench.refused(422, "Invalid", "may not change once set"):
         await admin.patch(SERVICE, "plain", "default", {"spec": {"clusterIP": "10.96.9.9"}})

@@ -24,14 +24,13 @@ async def test_create_sets_what_only_the_server_may_set(bench: Bench) -> None:
     made = config_map(a="1")
     made["metadata"] |= {
         "uid": "mine",
-        "generation": 7,
         "creationTimestamp": "2001-01-01T00:00:00Z",
     }
     found = await bench.admin.create(CONFIG_MAP, made, "default")
     metadata = found["metadata"]
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", metadata["uid"])
     assert metadata["creationTimestamp"] > "2020"
-    assert "generation" not in metadata
+    assert "generation" not in metadata  # kinds without one
     assert metadata["namespace"] == "default"
     assert found == await bench.admin.get(CONFIG_MAP, "settings", "default")
 
@@ -199,7 +198,8 @@ async def test_selectors_choose_by_labels_and_fields(bench: Bench) -> None:
     admin = bench.admin
     for name, labels in (("a", {"x": "1"}), ("b", {"x": "2", "y": ""}), ("c", {})):
         await admin.create(POD, pod(name, labels=labels), "default")
-    await admin.request("POST", POD.path("default", "b", "binding"), body={"target": {"name": "n"}})
+    target = {"metadata": {"name": "b"}, "target": {"name": "n"}}
+    await admin.request("POST", POD.path("default", "b", "binding"), body=target)
 
     async def names(**selectors: str) -> str:
         listed = await admin.list(POD, "default", **selectors)
@@ -238,7 +238,8 @@ async def test_events_are_the_same_objects_in_both_groups(bench: Bench) -> None:
             "type": "Normal",
             "action": "Say",
             "reportingController": "me",
-            "eventTime": "2026-01-01T00:00:00.5Z",
+            "reportingInstance": "me-1",
+            "eventTime": "2026-01-01T00:00:00.500000Z",
         },
         "default",
     )

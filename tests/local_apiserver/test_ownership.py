@@ -20,7 +20,6 @@ from local_apiserver.api_bench import (
 from pytest_pgo_eks.local.apiserver import fields
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     ENDPOINTS,
     SERVICE,
@@ -220,12 +219,20 @@ async def test_ownership_can_be_handed_over_and_reset(bench: Bench) -> None:
     assert "managedFields" not in found["metadata"]
 
 
+# With its times: a real server has whoever leaves them out own them too, as null.
+_AVAILABLE = {
+    "status": "True",
+    "lastUpdateTime": "2026-01-01T00:00:00Z",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
+
+
 @served()
 async def test_status_is_owned_through_its_own_door(bench: Bench) -> None:
     admin = bench.admin
     await admin.apply(DEPLOYMENT, deployment(), field_manager="alice")
     status = {
-        "status": {"replicas": 2, "conditions": [{"type": "Available", "status": "True"}]},
+        "status": {"replicas": 2, "conditions": [{**_AVAILABLE, "type": "Available"}]},
         "spec": {"replicas": 7},
     }
     found = await admin.patch(
@@ -235,7 +242,13 @@ async def test_status_is_owned_through_its_own_door(bench: Bench) -> None:
         "f:status": {
             "f:conditions": {
                 ".": {},
-                'k:{"type":"Available"}': {".": {}, "f:status": {}, "f:type": {}},
+                'k:{"type":"Available"}': {
+                    ".": {},
+                    "f:lastTransitionTime": {},
+                    "f:lastUpdateTime": {},
+                    "f:status": {},
+                    "f:type": {},
+                },
             },
             "f:replicas": {},
         }
@@ -291,7 +304,11 @@ async def test_what_an_apply_must_say(bench: Bench) -> None:
 
 @served()
 async def test_custom_resources_merge_as_their_schema_says(bench: Bench) -> None:
-    item = {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}}
+    item = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "n": {"type": "integer"}},
+    }
     schema = {
         "type": "object",
         "properties": {
@@ -315,7 +332,7 @@ async def test_custom_resources_merge_as_their_schema_says(bench: Bench) -> None
         },
     }
     admin = bench.admin
-    await admin.create(CUSTOM_RESOURCE_DEFINITION, definition(schema))
+    await bench.define(definition(schema))
     one = widget(keyed=[{"name": "a", "n": 1}], tags=["x"], plain=["p"], whole={"k": "v"})
     await admin.apply(WIDGET, one, field_manager="alice", force=False)
     two = widget(keyed=[{"name": "b", "n": 2}], tags=["y"])

@@ -23,7 +23,6 @@ from pytest_pgo_eks.local.apiserver.pod_printer import cells
 from pytest_pgo_eks.local.apiserver.resources import Registry
 from pytest_pgo_eks.local.objects import (
     CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     POD,
     SERVICE,
@@ -182,7 +181,7 @@ async def test_custom_resources_bring_their_columns(bench: Bench) -> None:
     ]
     schema = {"type": "object", "properties": {"size": {"type": "integer"}}}
     made = definition(schema, additionalPrinterColumns=columns)
-    await bench.admin.create(CUSTOM_RESOURCE_DEFINITION, made)
+    await bench.define(made)
     await bench.admin.create(WIDGET, widget(size=3), "default")
     shown, rows = await _table(bench, WIDGET)
     assert shown == ["Name", "Size", "Ready"]

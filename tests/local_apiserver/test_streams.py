@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from local_apiserver.api_bench import Bench, pod, served
+from local_apiserver.api_bench import Bench, on_ours, pod, served
 from local_apiserver.fake_kubelet import TOKEN, kubelet_of
 from pytest_pgo_eks.local.objects import POD
 
@@ -28,7 +28,6 @@ async def test_a_command_runs_where_the_pod_is(bench: Bench) -> None:
 
 @pytest.mark.parametrize("wanted", ["v4.channel.k8s.io", "v5.channel.k8s.io"])
 def test_the_client_chooses_the_protocol(wanted: str) -> None:
-    @served(kubelet_token=TOKEN)
     async def scenario(bench: Bench) -> None:
         admin = bench.admin
         async with kubelet_of(bench) as kubelet:
@@ -44,7 +43,7 @@ def test_the_client_chooses_the_protocol(wanted: str) -> None:
                 await admin._open().ws_connect(url, headers=admin._headers(), protocols=("odd",))
             assert caught.value.status == 400
 
-    scenario()
+    on_ours(scenario, kubelet_token=TOKEN)
 
 
 @served(kubelet_token=TOKEN)

@@ -43,6 +43,7 @@ class ControlPlane:
     directory: Path
     binaries: Binaries
     url: str = ""
+    etcd: str = ""
     _running: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
 
     @property
@@ -54,20 +55,26 @@ class ControlPlane:
     def egress(self) -> Path:
         return self.directory / "egress.sock"
 
-    def start(self, storage_root: Path) -> None:
+    def start(self, storage_root: Path | None) -> None:
         """Start everything and wait until the API server is ready.
 
-        ``storage_root`` is where volumes of the stand-in's StorageClass get their directories.
+        ``storage_root`` is where volumes of the stand-in's StorageClass get their directories;
+        without it there is an API server alone, with no controllers.
 
         :raises Broken: it did not come up.
         """
         pki = authority(self.directory / "pki")
-        etcd = self._etcd()
+        self.etcd = self._etcd()
         port = _free_port()
         self.url = f"https://127.0.0.1:{port}"
-        self._api_server(pki, etcd, port)
+        self._api_server(pki, self.etcd, port)
         self._write_kubeconfig(pki, "admin", "admin", ("system:masters",))
         self._ready(pki)
+        if storage_root is not None:
+            storage_root.mkdir(parents=True, exist_ok=True)
+            self._run_controllers(pki, storage_root)
+
+    def _run_controllers(self, pki: Authority, storage_root: Path) -> None:
         self._controllers(pki)
         only = ["claims", "volumes"]
         if self.binaries.scheduler:
@@ -232,9 +239,9 @@ class ControlPlane:
             for name, process in self._running:
                 if process.poll() is not None:
                     raise Broken(f"{name} ended with {process.returncode}: {self._tail(name)}")
+            address, _, port = self.url.removeprefix("https://").partition(":")
+            asked = http.client.HTTPSConnection(address, int(port), context=tls, timeout=5)
             try:
-                address, _, port = self.url.removeprefix("https://").partition(":")
-                asked = http.client.HTTPSConnection(address, int(port), context=tls, timeout=5)
                 asked.request("GET", "/readyz")
                 answer = asked.getresponse()
                 if answer.status == 200:
@@ -242,6 +249,8 @@ class ControlPlane:
                 said = answer.read().decode("utf-8", "replace")
             except OSError as error:
                 said = str(error)
+            finally:
+                asked.close()
             time.sleep(_LOOK_S)
         raise Broken(f"kube-apiserver is not ready after {_READY_S:.0f} s: {said}")
 
@@ -251,10 +260,14 @@ class ControlPlane:
 
 
 @contextmanager
-def running(directory: Path, binaries: Binaries, storage_root: Path) -> Iterator[ControlPlane]:
-    """Run a control plane in ``directory`` (which must not exist) until the block ends."""
+def running(
+    directory: Path, binaries: Binaries, storage_root: Path | None
+) -> Iterator[ControlPlane]:
+    """Run a control plane in ``directory`` (which must not exist) until the block ends.
+
+    ``storage_root`` as in :meth:`ControlPlane.start`.
+    """
     directory.mkdir(parents=True)
-    storage_root.mkdir(parents=True, exist_ok=True)
     plane = ControlPlane(directory, binaries)
     try:
         plane.start(storage_root)

@@ -91,8 +91,8 @@ class Allocators:
             return "must be a valid IP address"
         if not inside:
             return (
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid "
-                f"range. The range of valid IPs is {self._range}"
+                f"failed to allocate IP {wanted}: the provided network does not match the current "
+                "range"
             )
         taken = f"failed to allocate IP {wanted}: provided IP is already allocated"
         return taken if wanted in self._addresses else ""

@@ -146,6 +146,12 @@ class Decoder:
             return value
         if not value:
             return None
+        if micro and not _MICROS.match(value[:26] + "Z"):
+            what = (
+                f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": '
+                f'cannot parse "{value[19:]}" as ".000000"'
+            )
+            raise self._bad(what)
         try:
             when = dt.datetime.fromisoformat(value)
         except ValueError:

@@ -10,6 +10,7 @@ from pytest_pgo_eks.local.apiserver.front import Front
 from pytest_pgo_eks.local.apiserver.problems import FieldError, required, wrong
 from pytest_pgo_eks.local.apiserver.removal import Removal
 from pytest_pgo_eks.local.apiserver.resources import STATUS, Registry, Resource
+from pytest_pgo_eks.local.apiserver.schema_rules import structural_errors
 from pytest_pgo_eks.local.apiserver.store import Change, Store
 from pytest_pgo_eks.local.apiserver.structural import compile_root
 from pytest_pgo_eks.local.objects import Obj
@@ -39,16 +40,21 @@ def _errors(definition: Obj, old: Obj | None) -> Iterator[FieldError]:
         said = "must have exactly one version marked as storage version"
         yield wrong("spec.versions", [one.get("name") for one in versions], said)
     for at, version in enumerate(versions):
+        # A schema that all versions share is judged as one, under the name it has inside.
+        alone = len(versions) == 1
+        inside = "spec.validation" if alone else f"spec.versions[{at}].schema"
         where = f"spec.versions[{at}].schema.openAPIV3Schema"
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
-            yield required(where, "schemas are required")
+            yield required(where, "")
         elif schema.get("type") != "object":
             yield (
                 required(f"{where}.type", "must be object at the root")
                 if not schema.get("type")
                 else wrong(f"{where}.type", schema["type"], "must be object at the root")
             )
+        else:
+            yield from structural_errors(schema, f"{inside}.openAPIV3Schema")
     if old is not None and old["spec"].get("scope") != spec.get("scope"):
         yield wrong("spec.scope", spec.get("scope"), "field is immutable")
 

@@ -79,11 +79,13 @@ def _annotations(annotations: Obj) -> Iterator[FieldError]:
 
 
 def _owners(owners: list[Obj]) -> Iterator[FieldError]:
-    for at, owner in enumerate(owners):
+    for owner in owners:
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                path = f"metadata.ownerReferences[{at}].{field}"
-                yield wrong(path, "", "must not be empty")
+                # Without an index, as a real server says it.
+                path = f"metadata.ownerReferences.{field}"
+                word = "version" if field == "apiVersion" else ""
+                yield wrong(path, "", f"{word} must not be empty".strip())
     controllers = [one for one in owners if one.get("controller")]
     if len(controllers) > 1:
         yield wrong(

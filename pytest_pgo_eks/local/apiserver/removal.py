@@ -69,9 +69,13 @@ class Removal:
         if grace == 0 and not finalizers:
             if dry:
                 return obj, True
-            if not metadata.get("deletionTimestamp") and _graceful(call):
+            if _graceful(call):
+                pending = metadata.get("deletionTimestamp")
                 metadata["deletionTimestamp"] = _after(0)
                 metadata["deletionGracePeriodSeconds"] = 0
+                if pending:
+                    # What was waiting is told first that its time is up, as by a real server.
+                    obj = self.store.collection(call.resource.storage).put(obj).copy()
             return self.remove(call, obj), True
         pending = metadata.get("deletionTimestamp")
         left = metadata.get("deletionGracePeriodSeconds", 0)
@@ -93,13 +97,17 @@ class Removal:
     @staticmethod
     def _preconditions(call: Call, obj: Obj, wanted: Obj) -> None:
         metadata, resource = obj["metadata"], call.resource
-        for name, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        for name, word, what in (
+            ("uid", "UID", "deleted and then recreated"),
+            ("resourceVersion", "ResourceVersion", "modified"),
+        ):
             if wanted.get(name) and wanted[name] != metadata[name]:
                 why = (
-                    f"Precondition failed: {word} in precondition: {wanted[name]}, {word} in "
-                    f"object meta: {metadata[name]}"
+                    f"the {word} in the precondition ({wanted[name]}) does not match the {word} in "
+                    f"record ({metadata[name]}). The object might have been {what}"
                 )
-                raise problems.conflict(resource.group, resource.plural, metadata["name"], why)
+                # The kind stands where the resource would be expected: that is how it is said.
+                raise problems.conflict(resource.group, resource.kind, metadata["name"], why)
 
     @staticmethod
     def _grace(call: Call, obj: Obj, wanted: int | None) -> int:
@@ -120,11 +128,7 @@ class Removal:
         if metadata.get("deletionTimestamp"):
             if not (obj.get("spec") or {}).get("finalizers") and not metadata.get("finalizers"):
                 return (obj if dry else self.remove(call, obj)), True
-            why = (
-                "The system is ensuring all content is removed from this namespace.  Upon "
-                "completion, this namespace will automatically be purged by the system."
-            )
-            raise problems.conflict("", "namespaces", metadata["name"], why)
+            return obj, False
         metadata["deletionTimestamp"] = _after(0)
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         if dry:

@@ -125,8 +125,8 @@ def _pruned_struct(value: Obj, kind: Type, path: str, decoder: Decoder, *, fill:
                 found[name] = inner
             else:
                 decoder.unknown.append(f"{path}.{name}".lstrip("."))
-        elif inner is None and not known.nullable and (known.default is not MISSING or not fill):
-            continue
+        elif inner is None and not known.nullable:
+            continue  # as if it had not been said
         else:
             found[name] = _pruned(inner, known, f"{path}.{name}", decoder, fill=fill)
     if fill:
@@ -180,7 +180,7 @@ def _errors(value: Any, rules: Obj, path: str) -> Iterator[FieldError]:
     wanted = rules.get("type")
     if rules.get("x-kubernetes-int-or-string"):
         if _word(value) not in {"integer", "string"}:
-            said = f'{where} in body must be of type integer or string: "{_word(value)}"'
+            said = f'{where} in body must be of type integer,string: "{_word(value)}"'
             yield wrong(where, _word(value), said)
         return
     if wanted and not _fits(value, wanted):

@@ -44,8 +44,11 @@ class Subresources:
     def bind(self, call: Call, body: Obj) -> Obj:
         """Put a pod on a node, once.
 
-        :raises Problem: 409 for a pod that has a node or is being deleted.
+        :raises Problem: 400 for a Binding of another name, 409 for a pod that has a node or is being
+            deleted.
         """
+        if (body.get("metadata") or {}).get("name") != call.name:
+            raise problems.bad_request("name in URL does not match name in Binding object")
         stored = self.writing.current(call)
         pod = stored.copy()
         target = (body.get("target") or {}).get("name")
@@ -170,6 +173,11 @@ class Subresources:
         found = self.store.get(storage, namespace, name)
         if found is None:
             raise problems.not_found("", storage[1], name)
+        if kind == "Pod" and found["spec"].get("serviceAccountName") != call.name:
+            raise bad_request(
+                f'cannot bind token for serviceaccount "{call.name}" to pod running with different '
+                "serviceaccount name."
+            )
         if ref.get("uid") and ref["uid"] != found["metadata"]["uid"]:
             why = (
                 f"the UID in the bound object reference ({ref['uid']}) does not match the UID in "

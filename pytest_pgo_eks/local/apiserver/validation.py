@@ -122,7 +122,7 @@ def _job(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
         field = "spec.template.spec.restartPolicy"
         yield (
             FieldError("Required value", field, 'valid values: "OnFailure", "Never"')
-            if not template.get("restartPolicy")
+            if template.get("restartPolicy") in (None, "", "Always")
             else unsupported(field, template["restartPolicy"], ("OnFailure", "Never"))
         )
     if old is None:
@@ -200,7 +200,9 @@ def _claim(obj: Obj, old: Obj | None) -> Iterator[FieldError]:
             "volumeAttributesClassName for bound claims",
         )
     had = ((old["spec"].get("resources") or {}).get("requests") or {}).get("storage")
-    if wanted and had and amount(wanted) < amount(had):
+    holds = ((old.get("status") or {}).get("capacity") or {}).get("storage", "0")
+    # An expansion that failed may be taken back down to what the volume has, never below.
+    if wanted and had and amount(wanted) < amount(had) and amount(wanted) <= amount(holds):
         yield denied(
             "spec.resources.requests.storage", "field can not be less than status.capacity"
         )
