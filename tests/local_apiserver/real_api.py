@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,8 @@ from pytest_pgo_eks.local.apiclient import ApiClient
 from tools.real_kubernetes.binaries import Binaries
 from tools.real_kubernetes.control_plane import ControlPlane, running
 from tools.real_kubernetes.etcd_keys import Keys
+
+_NOTICED_S = 20.0
 
 
 @dataclass
@@ -34,11 +37,21 @@ class RealApi:
             ca_file=self.ca,
             certificate=(pki / "admin.crt", pki / "admin.key"),
         )
+        known = await _groups(admin)
         try:
             yield admin
         finally:
-            await admin.close()
             self.keys.forget_new()
+            # A definition is served until the server has noticed that it is gone.
+            async with asyncio.timeout(_NOTICED_S):
+                while await _groups(admin) != known:
+                    await asyncio.sleep(0.05)
+            await admin.close()
+
+
+async def _groups(admin: ApiClient) -> set[str]:
+    found = await admin.request("GET", "/apis")
+    return {one["name"] for one in found["groups"]}
 
 
 @contextlib.contextmanager
