@@ -58,6 +58,7 @@ class Settings:
     context: str | None = None
     state_dir: Path | None = None
     seed: int | None = None
+    gate: str | None = None
     adopt: str | None = None
     allow_disruption: bool = False
     allow_production: bool = False
@@ -225,6 +226,13 @@ OPTIONS: tuple[Option, ...] = (
         "whole",
         "what every random choice is derived from, to have a run's choices again (a new one)",
         "N",
+    ),
+    Option(
+        "gate",
+        "--pgo-gate",
+        "text",
+        "end with status 7 unless the run meets this policy: a file, or smoke, nightly, release",
+        "POLICY",
     ),
     Option(
         "state_dir",

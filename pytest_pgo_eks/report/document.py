@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,9 +115,16 @@ def build(run: Run, scenarios: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write(run: Run, run_dir: Path) -> dict[str, Any]:
-    """Read every scenario below ``run_dir``, write ``verdict.json`` beside them, return it."""
+def write(
+    run: Run, run_dir: Path, gate: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Read every scenario below ``run_dir``, write ``verdict.json`` beside them, return it.
+
+    ``gate`` decides about the document before it is written; its decision becomes part of it.
+    """
     document: dict[str, Any] = masked(build(run, read_scenarios(run_dir)))
+    if gate is not None:
+        document["gate"] = dict(gate(document))
     draft = run_dir / f"{FILE}.tmp"
     draft.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     draft.replace(run_dir / FILE)

@@ -19,10 +19,12 @@ from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
 from pytest_pgo_eks.errors import PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin.selection import uses_cluster
 from pytest_pgo_eks.report import document as verdicts
-from pytest_pgo_eks.report import summary, views
+from pytest_pgo_eks.report import allure, summary, views
+from pytest_pgo_eks.report.gate.decision import lines as decision_lines
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
 from pytest_pgo_eks.session import circumstances, ledger
 from pytest_pgo_eks.session.console import Console, Follower
+from pytest_pgo_eks.session.gate import Gate, write_decision
 from pytest_pgo_eks.session.run import Run, forget_directory
 from pytest_pgo_eks.session.shared import is_usage
 from pytest_pgo_eks.session.subject import declared_version, refuse_manifest
@@ -33,8 +35,11 @@ PROGRESS_FILE = "progress.log"
 class Controller:
     """Lives in the process that the user started: the only one, or xdist's controller."""
 
-    def __init__(self, run: Run, console: Console, *, parallel: bool) -> None:
+    def __init__(
+        self, run: Run, console: Console, *, parallel: bool, gate: Gate | None = None
+    ) -> None:
         self._run = run
+        self._gate = gate
         self._console = console
         self._parallel = parallel
         self._in_use: ledger.InUse | None = None
@@ -52,6 +57,8 @@ class Controller:
         self._obey_sigterm()
         run = self._run
         for line in ledger.sweep(run.settings, run.providers, run.progress):
+            self._console.line(f"pgo: {line}")
+        for line in self._gate.announcement() if self._gate else ():
             self._console.line(f"pgo: {line}")
         try:
             if run.settings.reuse:
@@ -186,8 +193,13 @@ class Controller:
                 took_s=run.took_s(),
             ),
             run.run_dir,
+            self._gate.decide if self._gate else None,
         )
+        if self._gate:
+            write_decision(self._document["gate"], run.run_dir)
         self._views(self._document)
+        if folder := getattr(session.config.option, "allure_report_dir", None):
+            allure.write(self._document, Path(folder))
         session.config.hook.pytest_pgo_report(
             verdict=self._document, run_dir=run.run_dir, settings=run.settings
         )
@@ -229,6 +241,10 @@ class Controller:
             terminalreporter.section("verdict")
             for line in summary.lines(self._document, self._run.run_dir):
                 terminalreporter.write_line(line)
+            if decision := self._document["gate"]:
+                terminalreporter.section("gate")
+                for line in decision_lines(decision):
+                    terminalreporter.write_line(line)
         handle, settings = self._handle, self._run.settings
         if handle is not None and (settings.keep or settings.reuse):
             terminalreporter.section(f"cluster {handle.name} is kept")
