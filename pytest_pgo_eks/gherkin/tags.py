@@ -46,6 +46,8 @@ CAPABILITIES = {
     "volume-expansion": "persistent volumes can grow",
     "volume-snapshots": "persistent volumes can be snapshotted",
     "load-balancer": "Services of type LoadBalancer get an address",
+    "metrics": "the metrics API is served",
+    "privileged-pods": "privileged pods are admitted",
     "object-store": "there is an S3 bucket to write backups to",
     "real-pgo": "the operator is the real PGO",
     "real-kubernetes": "the control plane and kubelets are Kubernetes' own",

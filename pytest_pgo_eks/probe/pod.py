@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from pytest_pgo_eks.kube.hardening import SCRATCH, pod_spec
 from pytest_pgo_eks.kube.wait import eventually
 from pytest_pgo_eks.probe.control import Installed
 from pytest_pgo_eks.probe.shell import Shell
 
 Object = dict[str, Any]
 DEFAULT_NAME = "pgo-probe"
+HOME = f"{SCRATCH}/pgo-probe"
+# An agent ends within a second of being told; a reader asks for more ten times a second.
+_AGENTS_END_S = 6.0
+_READERS_END_S = 1.0
+_GRACE_S = 10
 
 
 class Cluster(Shell, Protocol):
@@ -23,6 +29,42 @@ class Cluster(Shell, Protocol):
     ) -> Any: ...
 
 
+# PID 1 of its own: it reaps, or a dead agent would look alive. Told to end (an eviction, a drained
+# node), it lets agents write their last line and readers fetch it: a history then has an end, no hole.
+_FIRST = f"""
+import glob, os, signal, time
+
+signals = {{signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+def tell(number):
+    heard = 0
+    for path in glob.glob("{HOME}/*/pid"):
+        try:
+            os.kill(int(open(path).read()), number)
+            heard += 1
+        except (OSError, ValueError):
+            pass
+    return heard
+
+while signal.sigwait(signals) == signal.SIGCHLD:
+    reap()
+tell(signal.SIGTERM)
+ends = time.monotonic() + {_AGENTS_END_S}
+while tell(0) and time.monotonic() < ends:
+    reap()
+    time.sleep(0.05)
+time.sleep({_READERS_END_S})
+"""
+
+
 def manifests(
     namespace: str,
     *,
@@ -33,10 +75,23 @@ def manifests(
 ) -> Sequence[Object]:
     """Return service account, role, binding and pod.
 
-    The role lets the agent list and watch pods, Endpoints and EndpointSlices of its namespace. The
-    resource limits keep a probe that went wrong from being the fault that it looks for.
+    The role lets the agent list and watch pods, Endpoints and EndpointSlices of its namespace.
     """
     meta = {"name": name, "namespace": namespace, "labels": {"app": name, **(labels or {})}}
+    stay = {
+        # Moved by an autoscaler in the middle of a scenario, it would take the evidence along.
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+    spec = pod_spec(
+        "probe",
+        image,
+        ["python3", "-c", _FIRST],
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+        node_selector=node_selector,
+        service_account=name,
+        grace_s=_GRACE_S,
+    )
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
         {
@@ -66,39 +121,8 @@ def manifests(
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": meta,
-            "spec": {
-                "serviceAccountName": name,
-                "terminationGracePeriodSeconds": 1,
-                "restartPolicy": "Always",
-                "nodeSelector": dict(node_selector or {}),
-                # What the "restricted" Pod Security Standard asks for.
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": 65532,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "containers": [
-                    {
-                        "name": "probe",
-                        "image": image,
-                        # PID 1 of its own: it must reap, or a dead agent would look alive.
-                        "command": [
-                            "sh",
-                            "-c",
-                            "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done",
-                        ],
-                        "resources": {
-                            "requests": {"cpu": "100m", "memory": "64Mi"},
-                            "limits": {"memory": "1Gi"},
-                        },
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                    }
-                ],
-            },
+            "metadata": {**meta, "annotations": stay},
+            "spec": spec,
         },
     ]
 
@@ -114,10 +138,16 @@ def ensure(
 ) -> Installed:
     """Make the pod if it is not there, wait until it runs, copy the agent in.
 
+    A pod that has ended, or is about to (evicted, its node drained), is replaced.
+
     :raises WaitTimeout: the pod did not run in time; the message has the reason it gave.
     :raises Inconclusive: its image cannot run the agent.
     """
-    if cluster.find("Pod", name, namespace) is None:
+    found = cluster.find("Pod", name, namespace)
+    if found is not None and _over(found):
+        _replace(cluster, namespace, name, found, within_s)
+        found = None
+    if found is None:
         for manifest in manifests(namespace, name=name, image=image, node_selector=node_selector):
             cluster.apply(manifest)
     eventually(
@@ -128,9 +158,38 @@ def ensure(
         fail=_hopeless,
         successes=1,
     )
-    installed = Installed(cluster, namespace, name)
+    installed = Installed(cluster, namespace, name, home=HOME)
     installed.install()
     return installed
+
+
+class Keeper:
+    """Hands out the agent in its pod, and makes the pod again when it is gone.
+
+    A pod of its own accord lives as long as the run; an eviction or a lost node ends one scenario's
+    history, and must not end every later scenario as well.
+    """
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str, make: Callable[[], Installed]
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+        self._make = make
+        self._installed: Installed | None = None
+        self._life = ""
+
+    def installed(self) -> Installed:
+        """Return the agent, installed in a pod that runs.
+
+        :raises Inconclusive: no pod can be made to run it.
+        """
+        found = self._cluster.find("Pod", self._name, self._namespace)
+        if self._installed is None or found is None or _over(found) or _life(found) != self._life:
+            self._installed = self._make()
+            self._life = _life(self._cluster.find("Pod", self._name, self._namespace) or {})
+        return self._installed
 
 
 def remove(cluster: Cluster, namespace: str, *, name: str = DEFAULT_NAME) -> None:
@@ -153,3 +212,29 @@ def _hopeless(pod: Object) -> str | None:
     state = _state(pod)
     bad = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
     return f"the probe's pod cannot run: {state}" if state.startswith(bad) else None
+
+
+def _over(pod: Object) -> bool:
+    """Whether a pod has ended for good or is told to end."""
+    phase = pod.get("status", {}).get("phase")
+    return bool(pod["metadata"].get("deletionTimestamp")) or phase in ("Failed", "Succeeded")
+
+
+def _life(pod: Object) -> str:
+    """Return what changes when a pod, or the container in it, is another one."""
+    containers = [
+        one.get("containerID") for one in pod.get("status", {}).get("containerStatuses", ())
+    ]
+    return f"{pod.get('metadata', {}).get('uid')} {containers}"
+
+
+def _replace(cluster: Cluster, namespace: str, name: str, pod: Object, within_s: float) -> None:
+    if not pod["metadata"].get("deletionTimestamp"):
+        cluster.delete("Pod", name, namespace, grace_s=0)
+    eventually(
+        lambda: cluster.find("Pod", name, namespace),
+        accept=lambda now: now is None or now["metadata"]["uid"] != pod["metadata"]["uid"],
+        within_s=within_s,
+        what=f"the probe's old pod {namespace}/{name} to be gone",
+        successes=1,
+    )

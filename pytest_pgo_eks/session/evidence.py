@@ -107,7 +107,9 @@ class Witness:
             raise Unavailable(error) from None
         for name in needed:
             if name not in cluster.capabilities:
-                pytest.skip(lacking(name, f"cluster {cluster.name} does not have it"))
+                told = cluster.lacks.get(name)
+                why = f": {told}" if told else " does not have it"
+                pytest.skip(lacking(name, f"cluster {cluster.name}{why}"))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:

@@ -92,8 +92,10 @@ class Subject:
         from pytest_pgo_eks.pgo import verify
 
         within_s = Timeouts.of(settings)["operator-ready"]
-        # The stand-in brings its operator along; it watches every namespace.
-        namespace = STAND_IN_NAMESPACE if cluster.stand_in else settings.namespace
+        from pytest_pgo_eks.clusters.operators import operator_namespace
+
+        subject = cluster.adopted[0] if cluster.adopted else settings.namespace
+        namespace = operator_namespace(self._kube(cluster), subject)
         operator = verify(self._kube(cluster), namespace, within_s=within_s, progress=progress)
         self._note(pgo=operator.version)
         return operator

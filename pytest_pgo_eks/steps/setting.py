@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 from pytest_bdd import given, parsers
 
+from pytest_pgo_eks.clusters.base import ClusterHandle
+from pytest_pgo_eks.clusters.images import probe_image
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.history.matrix import Mode
 from pytest_pgo_eks.pgo import Operator, PostgresCluster
 from pytest_pgo_eks.probe.control import Installed
-from pytest_pgo_eks.probe.pod import ensure, remove
+from pytest_pgo_eks.probe.pod import Keeper, ensure, remove
 from pytest_pgo_eks.report.evidence import ScenarioEvidence
 from pytest_pgo_eks.scenario import aim, mode
 from pytest_pgo_eks.scenario.stage import Stage
@@ -30,23 +32,31 @@ def pgo_probe(
     pgo_postgres: PostgresCluster,
     pgo_operator: Operator,
     pgo_settings: Settings,
+    pgo_cluster: ClusterHandle,
     worker_name: str,
-) -> Iterator[Installed]:
+) -> Iterator[Keeper]:
     """The load agent in a pod of its own, one for each worker; removed at the end.
 
     It lives on the operator's node: a scenario that takes a node away has to spare both.
     """
     name = f"pgo-probe-{worker_name}"
-    within_s = Timeouts.of(pgo_settings)["probe-installed"]
-    node = aim.operator_node(pgo_postgres.kube, pgo_operator.namespace)
-    yield ensure(
-        pgo_postgres.kube,
-        pgo_postgres.namespace,
-        within_s=within_s,
-        name=name,
-        node_selector={aim.HOSTNAME: node} if node else None,
-    )
-    remove(pgo_postgres.kube, pgo_postgres.namespace, name=name)
+    namespace = pgo_settings.namespace if pgo_cluster.adopted else pgo_postgres.namespace
+    kube = pgo_postgres.kube
+    image = probe_image(pgo_settings, stand_in=pgo_cluster.stand_in)
+
+    def make() -> Installed:
+        node = aim.operator_node(kube, pgo_operator.namespace)
+        return ensure(
+            kube,
+            namespace,
+            within_s=Timeouts.of(pgo_settings)["probe-installed"],
+            name=name,
+            image=image,
+            node_selector={aim.HOSTNAME: node} if node else None,
+        )
+
+    yield Keeper(kube, namespace, name, make)
+    remove(kube, namespace, name=name)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +78,7 @@ def stage(
         pgo_postgres,
         pgo_settings,
         pgo_evidence,
-        lambda: request.getfixturevalue("pgo_probe"),
+        lambda: request.getfixturevalue("pgo_probe").installed(),
     )
     try:
         yield shared
