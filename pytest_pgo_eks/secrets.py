@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 MASK = "********"
@@ -74,3 +75,13 @@ def masked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(inner) for inner in value]
     return value
+
+
+def filter_file(path: Path) -> None:
+    """Apply :func:`filtered` to a file that somebody else wrote; what is no text stays as it is."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if (clean := filtered(text)) != text:
+        path.write_text(clean, "utf-8")

@@ -17,7 +17,10 @@ from pytest_pgo_eks.gherkin.collector import TEMPLATE, all_tags, level
 from pytest_pgo_eks.gherkin.selection import WHY, lacking, uses_cluster
 from pytest_pgo_eks.pattern import requirements
 from pytest_pgo_eks.report.evidence import ScenarioEvidence, ScenarioIdentity
+from pytest_pgo_eks.report.links import anchor
 from pytest_pgo_eks.report.verdict import classify
+from pytest_pgo_eks.report.views import PAGE
+from pytest_pgo_eks.secrets import filter_file
 from pytest_pgo_eks.session.run import Run
 from pytest_pgo_eks.session.subject import refuse_manifest
 
@@ -77,6 +80,9 @@ class Witness:
                 self._lock(who.name, held, alone=_disruptive(item))
             evidence = self._latest = ScenarioEvidence(who, self._run.run_dir)
             evidence.seed = self._run.seed_of(who.id)
+            # For pytest's own --junitxml; set on the item, they survive xdist.
+            item.user_properties += [("requirement", name) for name in who.requirements]
+            item.user_properties += [("level", who.level), ("link", f"{PAGE}#{anchor(who.id)}")]
             item.stash[EVIDENCE] = evidence
             # A worker that dies leaves at least that the scenario began.
             evidence.write()
@@ -175,6 +181,9 @@ class Witness:
                 )
         except Exception as trouble:  # noqa: BLE001 - it must never hide the failure it explains
             evidence.attach("diagnostics-failed.txt", f"{type(trouble).__name__}: {trouble}\n")
+        # Users' hooks write here as well.
+        for path in folder.rglob("*"):
+            filter_file(path)
         for path in sorted(folder.glob("*.txt"), key=lambda path: path.name != "README.txt"):
             evidence.attached(path)
         evidence.write()

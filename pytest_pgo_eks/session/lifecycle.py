@@ -18,8 +18,8 @@ import pytest
 from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
 from pytest_pgo_eks.errors import PgoEksError, UsageProblem
 from pytest_pgo_eks.gherkin.selection import uses_cluster
-from pytest_pgo_eks.report import document as verdicts
 from pytest_pgo_eks.report import allure, summary, views
+from pytest_pgo_eks.report import document as verdicts
 from pytest_pgo_eks.report.gate.decision import lines as decision_lines
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
 from pytest_pgo_eks.session import circumstances, ledger

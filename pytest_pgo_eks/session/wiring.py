@@ -63,6 +63,6 @@ def _bridge_to_allure(config: pytest.Config, run_dir: Path) -> None:
             "--alluredir: allure-pytest-bdd loses skipped scenarios and shows what fixtures hold; "
             "install allure-pytest in its place (pip uninstall allure-pytest-bdd)"
         )
-    from pytest_pgo_eks.session.allure_bridge import register
+    from pytest_pgo_eks.session.allure_bridge import AllureBridge
 
-    register(config, run_dir)
+    manager.register(AllureBridge(run_dir), "pgo-allure")
