@@ -1,4 +1,4 @@
-@access
+@access @C9
 Feature: Authentication
   From another pod of the same cluster, nobody logs in without a credential.
 
@@ -35,7 +35,7 @@ Feature: Authentication
 
   Rule: Passwords travel encrypted only
 
-    @level-2
+    @level-2 @C7 @S16
     Scenario: The right password is refused without TLS
       When an application connects with the application's Secret without TLS
       Then the connection is refused because it is not encrypted

@@ -1,4 +1,4 @@
-@deployment @backup
+@deployment @backup @C4
 Feature: The first backup
   A cluster is not protected before its first backup exists.
 

@@ -4,14 +4,14 @@ Feature: The operator
 
   Rule: The operator runs and its resource can be used
 
-    @smoke
+    @smoke @S8 @S9
     Scenario: The operator runs and serves PostgresCluster
       Given the operator is installed
       Then the operator's Deployment is available
       And the API serves PostgresCluster in the version that the suite uses
       And the operator says which version it is
 
-    @level-2
+    @level-2 @S9 @C1
     Scenario: The operator reports on the cluster it was given
       Given a PostgresCluster with 3 instances
       Then the PostgresCluster's status describes its newest generation

@@ -1,4 +1,4 @@
-@failover
+@failover @C2
 Feature: Failover with asynchronous replication
   The control: the same faults where only the weaker promise is made, so that a difference shows.
 

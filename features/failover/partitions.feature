@@ -1,4 +1,4 @@
-@failover @partition
+@failover @partition @C2
 Feature: Failover when the network is cut
   Packets vanish and nobody is told: no connection is refused, no session is ended.
 

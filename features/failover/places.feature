@@ -1,4 +1,4 @@
-@failover
+@failover @C2 @S14
 Feature: Failover when a place is lost
   A node, a zone or everything that a policy forbids goes away with the primary on it.
 

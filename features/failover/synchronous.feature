@@ -1,4 +1,4 @@
-@failover
+@failover @C2 @C3
 Feature: Failover with synchronous replication
   What clients lose and how long they wait when the primary goes away.
 

@@ -1,4 +1,4 @@
-@replication
+@replication @S14
 Feature: Streaming replication
   Replicas follow the primary closely and say so.
 
@@ -18,7 +18,7 @@ Feature: Streaming replication
 
   Rule: How stale a replica is can be told
 
-    @level-4 @disruptive
+    @level-4 @disruptive @S17
     Scenario: Replicas whose replay is paused are stale
       Given clients are writing through the primary Service
       When replay on every replica is paused

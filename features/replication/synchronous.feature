@@ -1,4 +1,4 @@
-@replication
+@replication @S10 @C3
 Feature: Synchronous replication
   A commit is acknowledged when a second server has it.
 

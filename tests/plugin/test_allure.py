@@ -190,7 +190,7 @@ def test_steps_feature_story_and_requirements_are_told(serial: Path) -> None:
     assert {step["status"] for step in passed["steps"]} == {"passed"}
     assert labels(passed, "feature") == ["Allure"]
     assert labels(passed, "story") == ["Everything is told"]
-    assert labels(passed, "requirement") == ["S10", "C2"]
+    assert labels(passed, "requirement") == ["S10", "S15", "C2"]
     assert labels(passed, "severity") == ["blocker"]
     skipped = by_name(serial)["The rest is skipped"]["steps"]
     assert [step["status"] for step in skipped] == ["passed", "skipped"]
