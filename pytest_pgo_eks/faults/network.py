@@ -8,6 +8,7 @@ that ask for it are skipped with that reason.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _PATH = "/stand-in/v1/faults"
 # Patroni's next loop, a heartbeat or a client's retry is the packet that proves it.
 _PROVE_S = 30.0
 _REFUSED_S = 3.0
+_DELAYED_S = 20.0
 
 Peer = str | Mapping[str, str]
 
@@ -135,6 +137,68 @@ def node_lost(kube: Kube, node: str) -> PacketsDropped:
 def zone_lost(kube: Kube, zone: str) -> PacketsDropped:
     """Cut a whole zone off from everything outside it."""
     return PacketsDropped(kube, "zone-lost", zone, [{"kind": "zone-loss", "zone": zone}])
+
+
+class PacketsDelayed:
+    """Every packet of a pod later by ``delay_s``, both ways; proven by how long a session takes.
+
+    Needs a kernel that can delay packets. Opening a session and asking it one question takes
+    several round trips, so it must have become longer by at least one delay each way.
+    """
+
+    kind = "packets-delayed"
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        pod: str,
+        probe: Installed,
+        login: Login,
+        *,
+        delay_s: float,
+    ) -> None:
+        self.target = pod
+        self._delay_s = delay_s
+        self._request = {"kind": "delay", "namespace": namespace, "pod": pod, "delay_s": delay_s}
+        self._kube = kube
+        self._probe = probe
+        self._login = login
+        self._before_s = 0.0
+        self._id: str | None = None
+
+    def inject(self) -> None:
+        self._before_s = self._took_s()
+        if self._before_s == math.inf:
+            raise Inconclusive(f"{self.target} answers nobody even without a delay")
+        self._id = str(self._kube.raw("POST", _PATH, self._request)["id"])
+
+    def prove(self) -> Proof:
+        now_s = eventually(
+            self._took_s,
+            accept=lambda took: self._before_s + 2 * self._delay_s <= took < math.inf,
+            within_s=_PROVE_S,
+            what=f"a session at {self.target} to take {2 * self._delay_s:g} s longer",
+            successes=1,
+            show=lambda took: f"it took {took:.3f} s, {self._before_s:.3f} s before",
+        )
+        numbers: dict[str, Number] = {
+            "delay_s": self._delay_s,
+            "before_s": round(self._before_s, 4),
+            "now_s": round(now_s, 4),
+        }
+        told = f"a session at {self.target} takes {now_s:.3f} s, {self._before_s:.3f} s before"
+        return Proof(told, numbers)
+
+    def undo(self) -> None:
+        if self._id is not None:
+            with contextlib.suppress(NotFound):
+                self._kube.raw("DELETE", f"{_PATH}/{self._id}")
+
+    def _took_s(self) -> float:
+        """Return the quickest of three sessions; none is endless."""
+        answers = self._probe.ask(self._login, "SELECT 1", times=3, deadline_s=_DELAYED_S)
+        return min((one.took_s for one in answers if one.ok), default=math.inf)
 
 
 class PolicyIsolated:

@@ -8,7 +8,7 @@ in sight; the postmaster and Patroni are found by what they are, never by a reme
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pytest_pgo_eks.errors import ExecProblem, FaultNotProven
@@ -18,6 +18,8 @@ from pytest_pgo_eks.kube.wait import eventually
 
 CONTAINER = "database"
 _PROVE_S = 15.0
+_MISSING = 3
+_KILLED = 137
 
 # Prints "pid state start-time" of the process that $1 names, nothing if there is none. Start time
 # is field 22 of stat, counted behind the command's closing bracket because a name may hold spaces.
@@ -91,13 +93,18 @@ class Processes:
     def signal(self, name: str, number: str) -> Process:
         """Send a signal and return the process as it was before.
 
-        Finding and signalling are one command, so the pid cannot be reused in between.
+        Finding and signalling are one command, so the pid cannot be reused in between. Who kills
+        ``main`` ends the container and itself in it; that it is killed too is then no failure.
 
         :raises FaultNotProven: there is no such process.
         """
-        script = f'{_FIND}\nfound=$(find_one {name})\n[ -n "$found" ] || exit 3\necho "$found"\n'
-        printed = self._bash(f'{script}kill -{number} "${{found%% *}}"', missing=3)
+        before = self.find(name) if name == "main" else None
+        script = f'{_FIND}\nfound=$(find_one {name})\n[ -n "$found" ] || exit {_MISSING}\necho "$found"\n'
+        also = {_MISSING, _KILLED} if name == "main" else {_MISSING}
+        printed = self._bash(f'{script}kill -{number} "${{found%% *}}"', also)
         found = _PRINTED.search(printed)
+        if not found and before:
+            return before  # what the shell had said went with it
         if not found:
             raise FaultNotProven(f"no {name} process runs in {self.pod}")
         return Process(int(found[1]), found[2], int(found[3]))
@@ -106,7 +113,7 @@ class Processes:
         """Run a bash script in the container and return what it prints."""
         return self._bash(script)
 
-    def _bash(self, script: str, missing: int | None = None) -> str:
+    def _bash(self, script: str, also: Collection[int] = ()) -> str:
         done = self._kube.exec(
             self._namespace,
             self.pod,
@@ -114,7 +121,7 @@ class Processes:
             container=self.container,
             deadline_s=20.0,
         )
-        if done.exit_status not in {0, missing}:
+        if done.exit_status and done.exit_status not in also:
             raise ExecProblem(
                 f"bash in {self.pod} ended with {done.exit_status}: "
                 f"{done.stderr.decode('utf-8', 'replace').strip()[-400:]}"

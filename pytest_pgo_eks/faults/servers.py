@@ -11,8 +11,8 @@ from pytest_pgo_eks.postgres.sql import lsn_bytes
 
 _PROVE_S = 30.0
 _MIB = 1024 * 1024
-# pgBackRest gives its server 60 s (io-timeout) before an archive command fails.
-_ARCHIVE_S = 150.0
+# The archiver tries three times, a second apart, before it lets a minute pass.
+_ARCHIVE_S = 90.0
 _ARCHIVE_POLL_S = 1.0
 
 _BACKEND = (
@@ -177,23 +177,25 @@ class ReplayPaused:
 
 
 class ArchiveFailing:
-    """The repository host's server frozen, so that no WAL segment can be archived.
+    """pgBackRest told to do nothing on the primary, so that no WAL segment can be archived.
 
-    Proven by the primary's own ``pg_stat_archiver.failed_count`` after a forced segment switch.
+    ``pgbackrest stop`` is its own means: every command on that host fails at once until ``start``.
+    (A repository host whose server is frozen is restarted by its liveness probe in half a minute,
+    and pgBackRest waits for a whole one.) Proven by the primary's own count of failed commands
+    after a forced segment switch.
     """
 
     kind = "archive-failing"
 
-    def __init__(self, repository: Processes, primary: ServerView) -> None:
-        self.target = repository.pod
-        self._frozen = ProcessFrozen(repository, "main")
+    def __init__(self, processes: Processes, primary: ServerView) -> None:
+        self.target = processes.pod
+        self._processes = processes
         self._primary = primary
         self._failed = 0
 
     def inject(self) -> None:
         self._failed = self._count()
-        self._frozen.inject()
-        self._frozen.prove()
+        self._processes.run("pgbackrest stop")
         self._primary.run(
             "SELECT pg_logical_emit_message(false, 'pytest-pgo-eks', 'segment');"
             "SELECT pg_switch_wal();"
@@ -209,13 +211,17 @@ class ArchiveFailing:
             poll_s=_ARCHIVE_POLL_S,
         )
         return Proof(
-            f"the server of {self.target} is frozen and {now - self._failed} archive commands of "
-            f"{self._primary.pod} failed",
+            f"pgBackRest on {self.target} is stopped and {now - self._failed} of its archive "
+            "commands failed",
             {"failed_before": self._failed, "failed": now},
         )
 
     def undo(self) -> None:
-        self._frozen.undo()
+        """Let pgBackRest run again; in a pod that was replaced it was never stopped."""
+        try:
+            self._processes.run("pgbackrest start")
+        except NotFound:
+            return
 
     def _count(self) -> int:
         return int(self._primary.value("SELECT failed_count FROM pg_stat_archiver"))

@@ -43,6 +43,8 @@ CAPABILITIES = {
     "partition": "a node or pod can be cut off the network",
     "packet-loss": "packets can be dropped at random",
     "delay": "packets can be delayed",
+    "clock-shift": "the clock of one instance can be set",
+    "limited-volumes": "a volume is as big as its claim, so that filling one harms nobody else",
     "volume-expansion": "persistent volumes can grow",
     "volume-snapshots": "persistent volumes can be snapshotted",
     "load-balancer": "Services of type LoadBalancer get an address",

@@ -39,7 +39,9 @@ from pytest_pgo_eks.local.supervisor import Broken, Cluster
 _READY_S = 60.0
 DEFAULT = "6.0"
 STORAGE_CLASS = "standin-local"
-CAPABILITIES = frozenset({"zones", "network-policy", "node-drain", "volume-expansion"})
+CAPABILITIES = frozenset(
+    {"zones", "network-policy", "node-drain", "volume-expansion", "limited-volumes"}
+)
 
 
 async def start(cluster: Cluster, parts: contextlib.AsyncExitStack) -> None:

@@ -66,6 +66,10 @@ POSTGRES_CLUSTER = Kind(
     "postgres-operator.crunchydata.com/v1beta1", "PostgresCluster", "postgresclusters"
 )
 
+# The StorageClass whose volumes are file systems of their own, as big as their claim says. They are
+# in memory: nothing else gives an ordinary user a file system that can be full by itself.
+LIMITED_CLASS = "standin-limited"
+
 
 def meta(obj: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object's metadata (the live dict, not a copy)."""

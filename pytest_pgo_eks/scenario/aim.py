@@ -11,6 +11,7 @@ from pytest_pgo_eks.faults.certificates import CertificateReplaced
 from pytest_pgo_eks.faults.containers import ContainerKilled
 from pytest_pgo_eks.faults.nodes import NodeDrained
 from pytest_pgo_eks.faults.pods import DeploymentDown, PodDeleted
+from pytest_pgo_eks.faults.pressure import MemoryHeld, ProcessorsBusy
 from pytest_pgo_eks.faults.processes import Processes, ProcessFrozen, ProcessKilled, StandbyStopped
 from pytest_pgo_eks.faults.servers import (
     ArchiveFailing,
@@ -21,7 +22,7 @@ from pytest_pgo_eks.faults.servers import (
 from pytest_pgo_eks.faults.switchover import Switchover
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.pgo import Instance, Observation, names
-from pytest_pgo_eks.scenario import roles
+from pytest_pgo_eks.scenario import roles, volumes
 from pytest_pgo_eks.scenario.application import require_pgbouncer
 from pytest_pgo_eks.scenario.stage import Stage
 
@@ -29,6 +30,9 @@ OPERATOR_PODS = f"{names.CONTROL_PLANE}=postgres-operator"
 HOSTNAME = "kubernetes.io/hostname"
 _PGBOUNCER = "pgbouncer"
 _PGBACKREST = "pgbackrest"
+# As between continents, one way.
+_DELAY_S = 0.1
+_HELD_MIB = 128
 
 Make = Callable[[Stage, Observation, Instance], Fault]
 
@@ -121,6 +125,15 @@ AT_INSTANCE: Mapping[str, Make] = {
     "packets are lost": lambda stage, _seen, one: network.packets_lost(
         stage.kube, stage.namespace, one.pod, 10
     ),
+    "packets are delayed": lambda stage, _seen, one: network.PacketsDelayed(
+        stage.kube,
+        stage.namespace,
+        one.pod,
+        stage.probe,
+        stage.targets.instance(one.pod),
+        delay_s=_DELAY_S,
+    ),
+    "data volume is full": lambda stage, _seen, one: volumes.fill(stage, one),
     "isolated by a NetworkPolicy": lambda stage, _seen, one: network.PolicyIsolated(
         stage.kube, stage.namespace, one.pod, stage.probe, stage.targets.instance(one.pod)
     ),
@@ -137,6 +150,13 @@ def at_primary(stage: Stage, what: str) -> None:
     """Inject a fault by its words at the instance that is the primary now."""
     seen = stage.remember() if stage.before is None else stage.postgres.observe(sql=True)
     stage.bench.inject(_fault(stage, what, seen, roles.primary(seen)))
+
+
+def press(stage: Stage) -> None:
+    """Keep the primary's processors busy and hold memory beside its PostgreSQL."""
+    pod = roles.primary(stage.remember()).pod
+    stage.bench.inject(ProcessorsBusy(_processes(stage, pod)))
+    stage.bench.inject(MemoryHeld(_processes(stage, pod), _HELD_MIB))
 
 
 def at_synchronous_standby(stage: Stage, what: str) -> None:
@@ -182,12 +202,9 @@ def pause_replay(stage: Stage) -> None:
 
 
 def fail_archiving(stage: Stage) -> None:
-    """Freeze the server of the repository host."""
-    wanted = {names.CLUSTER: stage.postgres.name, names.DATA: _PGBACKREST}
-    repository = _running(stage, wanted, "repository host")
+    """Stop pgBackRest on the primary."""
     primary = roles.primary(stage.postgres.observe(sql=True)).pod
-    processes = Processes(stage.kube, stage.namespace, repository, container=_PGBACKREST)
-    stage.bench.inject(ArchiveFailing(processes, stage.postgres.server(primary)))
+    stage.bench.inject(ArchiveFailing(_processes(stage, primary), stage.postgres.server(primary)))
 
 
 def at_pgbouncer(stage: Stage, what: str) -> None:

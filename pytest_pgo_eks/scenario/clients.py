@@ -15,7 +15,7 @@ from pytest_pgo_eks.history.recovery import ALL, CALM_S, FAULT_BEGINS, RULE, cal
 from pytest_pgo_eks.kube.wait import eventually
 from pytest_pgo_eks.pgo import names
 from pytest_pgo_eks.probe.control import Installed, Probe
-from pytest_pgo_eks.probe.plan import PathSpec
+from pytest_pgo_eks.probe.plan import Login, PathSpec
 from pytest_pgo_eks.scenario.targets import Targets
 
 PRIMARY = "the primary Service"
@@ -104,8 +104,7 @@ class Clients:
                 pace_s=_READ_PACE_S,
                 deadline_s=2.0,
             ),
-            # What a session that nobody ends goes on reading: these never look elsewhere.
-            PathSpec(READS, login, reads=True, pinned=1, pinned_pace_s=_READ_PACE_S),
+            self._reads(READS, login),
         ]
         if self._hosts:
             several = self._targets.instances(self._hosts, attributes="read-write", host_s=_HOST_S)
@@ -113,9 +112,7 @@ class Clients:
         if self._targets.has_pgbouncer:
             pooled = self._targets.from_secret(pooled=True)
             paths.append(PathSpec(POOLED, pooled, workers=1, pace_s=_PACE_S, deadline_s=2.0))
-            paths.append(
-                PathSpec(POOLED_READS, pooled, reads=True, pinned=1, pinned_pace_s=_READ_PACE_S)
-            )
+            paths.append(self._reads(POOLED_READS, pooled))
         if self._isolation:
             transactions = PathSpec(
                 TRANSACTIONS,
@@ -135,6 +132,20 @@ class Clients:
         )
         began = self.mark("clients are writing")
         self._probe.wait_for_ack(PRIMARY, began, _FIRST_ACK_S)
+
+    @staticmethod
+    def _reads(name: str, login: Login) -> PathSpec:
+        """Return readers of the primary: one that never looks elsewhere, one that comes back."""
+        return PathSpec(
+            name,
+            login,
+            reads=True,
+            workers=1,
+            pace_s=_READ_PACE_S,
+            deadline_s=2.0,
+            pinned=1,
+            pinned_pace_s=_READ_PACE_S,
+        )
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pytest_pgo_eks.errors import Inconclusive
@@ -37,6 +38,24 @@ def use(stage: Stage, mode: Mode) -> None:
         stage.later(_restore, stage, before)
         _declare(stage, dict(_WANTED[mode]))
     _wait(stage, mode)
+
+
+@contextmanager
+def asynchronous_for_now(stage: Stage) -> Iterator[None]:
+    """Let replication be asynchronous inside the block, and behind it as it was."""
+    before = current(stage.postgres.observe())
+    if before == "async":
+        yield
+        return
+    # Whatever happens inside, the scenario's end brings back what was declared.
+    declared = {key: _dynamic(stage.postgres.object()).get(key) for key in _KEYS}
+    _declare(stage, dict(_WANTED["async"]))
+    try:
+        _wait(stage, "async")
+        yield
+    finally:
+        _declare(stage, declared)
+    _wait(stage, before)
 
 
 def use_failsafe(stage: Stage) -> None:

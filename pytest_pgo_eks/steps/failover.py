@@ -6,7 +6,7 @@ from pytest_bdd import parsers, then, when
 
 from pytest_pgo_eks.history.history import SCOUT
 from pytest_pgo_eks.history.isolation import Isolation
-from pytest_pgo_eks.scenario import aim, recovery, rejoin, roles, silence
+from pytest_pgo_eks.scenario import aim, backups, recovery, rejoin, roles, silence
 from pytest_pgo_eks.scenario.clients import PRIMARY
 from pytest_pgo_eks.scenario.stage import Stage
 
@@ -83,9 +83,9 @@ def certificate_replaced(stage: Stage) -> None:
     aim.replace_certificate(stage)
 
 
-@when("archiving fails because the repository host is frozen")
+@when("the primary's archiving fails")
 def archiving_fails(stage: Stage) -> None:
-    """SIGSTOP to its server, proven by the primary's own count of failed archive commands."""
+    """pgBackRest stopped there, proven by the primary's own count of failed archive commands."""
     aim.fail_archiving(stage)
 
 
@@ -118,6 +118,24 @@ def primary_in_minority(stage: Stage) -> None:
 def packets_lost(stage: Stage) -> None:
     """At random, both ways; proven by the packets that were dropped."""
     aim.at_primary(stage, "packets are lost")
+
+
+@when("every packet of the primary is a tenth of a second late")
+def packets_delayed(stage: Stage) -> None:
+    """Each way; proven by how long a new session takes."""
+    aim.at_primary(stage, "packets are delayed")
+
+
+@when("the primary's data volume is full")
+def volume_full(stage: Stage) -> None:
+    """A file takes the last byte; proven by df and by what the server says to a new page."""
+    aim.at_primary(stage, "data volume is full")
+
+
+@when("other processes beside the primary take processors and memory")
+def pressed(stage: Stage) -> None:
+    """Proven by the CPU time that they used and the memory that they hold."""
+    aim.press(stage)
 
 
 @when("a NetworkPolicy isolates the primary")
@@ -225,6 +243,13 @@ def one_writable(stage: Stage, time: str) -> None:
     stage.keep(roles.at_most_one_writable(stage.postgres, stage.seconds(time)))
 
 
+@then(parsers.re(r"the primary archives again within (?P<budget>.+)"))
+def archives_again(stage: Stage, budget: str) -> None:
+    """A segment that ends now arrives in the archive, by the server's own word."""
+    segment = backups.switch_segment(stage.postgres)
+    stage.keep(backups.archived(stage.postgres, segment, stage.seconds(budget)))
+
+
 @then("the old primary has rejoined by rewind and its divergent rows are gone")
 def rejoined(stage: Stage) -> None:
     """Its timeline, Patroni's log, and its rows as read back, against the new primary's."""
@@ -260,6 +285,12 @@ def another_leads(stage: Stage, budget: str) -> None:
 def running_and_streaming(stage: Stage, count: int, budget: str) -> None:
     """One primary by all witnesses, everybody else streams from it, as both ends say."""
     roles.all_streaming(stage.postgres, count, stage.seconds(budget))
+
+
+@then(parsers.re(r"every declared instance is running and streaming within (?P<budget>.+)"))
+def declared_streaming(stage: Stage, budget: str) -> None:
+    """As many as the PostgresCluster declares now, one primary by all witnesses."""
+    roles.all_streaming(stage.postgres, stage.postgres.declared(), stage.seconds(budget))
 
 
 @then(

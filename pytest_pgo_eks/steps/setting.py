@@ -15,7 +15,7 @@ from pytest_pgo_eks.pgo import Operator, PostgresCluster
 from pytest_pgo_eks.probe.control import Installed
 from pytest_pgo_eks.probe.pod import Keeper, ensure, remove
 from pytest_pgo_eks.report.evidence import ScenarioEvidence
-from pytest_pgo_eks.scenario import aim, mode
+from pytest_pgo_eks.scenario import aim, mode, volumes
 from pytest_pgo_eks.scenario.stage import Stage
 from pytest_pgo_eks.settings import Settings
 from pytest_pgo_eks.timeouts import Timeouts
@@ -147,6 +147,12 @@ def primary_is_apart(stage: Stage, pgo_operator: Operator) -> None:
         aim.node_of(kube, stage.probe.namespace, stage.probe.pod),
     }
     aim.lead_elsewhere(stage, {node for node in spared if node})
+
+
+@given("the primary's data volume is as small as its claim and nobody else's")
+def primary_on_small_volume(stage: Stage) -> None:
+    """By an instance added for the scenario and made the primary, where it is otherwise."""
+    volumes.own_volume(stage)
 
 
 @given("the operator is down")

@@ -7,21 +7,33 @@ from typing import Any, cast
 import pytest
 
 from faults.fakes import FakeKube, FakeProcesses, FakeServer, refused_by_budget
-from pytest_pgo_eks.errors import ApiProblem, FaultNotProven, Inconclusive
-from pytest_pgo_eks.faults import certificates, containers, network, nodes, processes, servers
+from pytest_pgo_eks.errors import ApiProblem, ExecProblem, FaultNotProven, Inconclusive
+from pytest_pgo_eks.faults import (
+    certificates,
+    containers,
+    disk,
+    network,
+    nodes,
+    pressure,
+    processes,
+    servers,
+)
 from pytest_pgo_eks.faults.bench import Bench, Fault
 from pytest_pgo_eks.kube import ExecResult
+from pytest_pgo_eks.postgres import SqlProblem
 from pytest_pgo_eks.probe.plan import Login
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No effect is known to be none after a fifth of a second here."""
-    for module in (containers, network, processes, servers):
+    for module in (containers, network, pressure, processes, servers):
         monkeypatch.setattr(module, "_PROVE_S", 0.2)
     monkeypatch.setattr(servers, "_ARCHIVE_S", 0.2)
     monkeypatch.setattr(servers, "_ARCHIVE_POLL_S", 0.02)
     monkeypatch.setattr(nodes, "_EVICT_S", 0.2)
+    monkeypatch.setattr(pressure, "_POLL_S", 0.02)
+    monkeypatch.setattr(disk, "_POLL_S", 0.02)
     monkeypatch.setattr(certificates, "_SERVED_S", 0.2)
     monkeypatch.setattr(certificates, "_POLL_S", 0.02)
 
@@ -173,16 +185,16 @@ def archive_failing(found: FakeProcesses, failed: Any) -> servers.ArchiveFailing
 
 
 def test_failing_archiving_is_proven_by_the_primarys_own_count() -> None:
-    found = FakeProcesses("repo-host", main="S")
+    found = FakeProcesses("primary")
     bench, sentence = inject(archive_failing(found, [1, 1, 3]))
-    assert "2 archive commands" in sentence
-    assert found.table["main"].state == "T"
+    assert "2 of its archive commands failed" in sentence
+    assert found.scripts == ["pgbackrest stop"]
     bench.undo_all()
-    assert found.table["main"].state == "S"
+    assert found.scripts == ["pgbackrest stop", "pgbackrest start"]
 
 
 def test_archiving_that_never_failed_proves_nothing() -> None:
-    demand_not_proven(archive_failing(FakeProcesses("repo-host", main="S"), 1))
+    demand_not_proven(archive_failing(FakeProcesses("primary"), 1))
 
 
 # -- the network
@@ -415,3 +427,191 @@ def test_a_replaced_certificate_is_proven_by_what_every_server_shows() -> None:
 def test_a_new_secret_that_one_server_does_not_show_proves_nothing() -> None:
     kube, served = FakeKube(), {"pod-0": "aaaa", "pod-1": "aaaa"}
     demand_not_proven(certificate(kube, served, reissued=True))
+
+
+# -- who kills himself with what he kills
+
+
+def shell_of(kube: FakeKube, *answers: tuple[int, str]) -> processes.Processes:
+    left = list(answers)
+
+    def shell(_pod: str, _command: Any) -> ExecResult:
+        status, said = left.pop(0)
+        return ExecResult(status, said.encode(), b"")
+
+    kube.shell = shell
+    return processes.Processes(kube.kube, "n", "pod-0", container="pgbouncer")
+
+
+def test_who_kills_a_containers_main_process_dies_with_it() -> None:
+    said = shell_of(FakeKube(), (0, "7 S 100\n"), (137, ""))
+    assert said.signal("main", "KILL") == processes.Process(7, "S", 100)
+    said = shell_of(FakeKube(), (0, "7 S 100\n"), (137, "8 S 120\n"))
+    assert said.signal("main", "KILL") == processes.Process(8, "S", 120)
+
+
+def test_any_other_shell_that_was_killed_is_an_error() -> None:
+    with pytest.raises(ExecProblem, match="ended with 137"):
+        shell_of(FakeKube(), (137, "")).signal("postmaster", "KILL")
+    with pytest.raises(FaultNotProven, match="no main process"):
+        shell_of(FakeKube(), (0, ""), (3, "")).signal("main", "KILL")
+
+
+# -- pressure
+
+
+def looked(*burners: tuple[int, int, int], stalled: str = "") -> str:
+    lines = [f"burner {pid} {ticks} {kib}" for pid, ticks, kib in burners]
+    return "\n".join([*lines, "ticks 100", *([f"stalled {stalled}"] if stalled else []), ""])
+
+
+class Pressed(FakeProcesses):
+    """A container that says of its burners what it was given, the last again and again."""
+
+    def __init__(self, *looks: str) -> None:
+        super().__init__("pod-0")
+        self.looks = list(looks)
+
+    def run(self, script: str) -> str:
+        self.scripts.append(script)
+        if "ticks" not in script:
+            return ""
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def test_busy_processors_are_proven_by_the_time_that_was_used() -> None:
+    found = Pressed(
+        looked(stalled="1000000"),
+        looked((7, 50, 1)),
+        looked((7, 120, 1), (8, 130, 1), stalled="3500000"),
+    )
+    bench, sentence = inject(pressure.ProcessorsBusy(found))
+    assert "2 busy processes in pod-0 used 2.5 s of CPU, and tasks waited 2.5 s" in sentence
+    bench.undo_all()
+    assert "kill -KILL" in found.scripts[-1]
+
+
+def test_processors_that_nobody_uses_prove_nothing() -> None:
+    demand_not_proven(pressure.ProcessorsBusy(Pressed(looked((7, 1, 1)))))
+    demand_not_proven(pressure.ProcessorsBusy(Pressed(looked())))
+
+
+def test_held_memory_is_proven_by_its_resident_size() -> None:
+    found = Pressed(looked((7, 1, 4)), looked((7, 1, 70_000)))
+    bench, sentence = inject(pressure.MemoryHeld(found, 64))
+    assert "holds 68 MiB" in sentence
+    assert "head -c 64m" in found.scripts[0]
+    bench.undo_all()
+    demand_not_proven(pressure.MemoryHeld(Pressed(looked((7, 1, 60_000))), 64))
+
+
+def test_burners_end_with_their_container() -> None:
+    class Gone(FakeProcesses):
+        def run(self, script: str) -> str:
+            raise ExecProblem("no such container")
+
+    pressure.MemoryHeld(Gone(), 1).undo()
+
+
+# -- a full volume
+
+
+class Disk(FakeProcesses):
+    """A container whose data volume has so much; the file that fills it leaves ``left``."""
+
+    def __init__(self, size_kib: int, free_kib: int, left: int = 0) -> None:
+        super().__init__("pod-0")
+        self.size_kib, self.free_kib, self.left = size_kib, free_kib, left
+        self.refusals = 0
+
+    def run(self, script: str) -> str:
+        self.scripts.append(script)
+        if script.startswith("rm") and self.refusals:
+            self.refusals -= 1
+            raise ExecProblem("container not running")
+        if "fallocate" in script:
+            self.free_kib = self.left
+        return f"{self.size_kib} {self.free_kib}\n" if script.startswith("df") else ""
+
+
+class Refusing(FakeServer):
+    """A server that has no room for a new page, and breaks off when it needs a segment."""
+
+    def run(self, sql: str, **_: Any) -> list[str]:
+        self.ran.append(sql)
+        if "TEMP" in sql:
+            text = 'ERROR 53100: could not extend file "base/5/1": No space left on device'
+            raise SqlProblem(text, sqlstate="53100")
+        if len(self.ran) > 3:
+            raise ExecProblem("server closed the connection unexpectedly")
+        return []
+
+
+def volume_full(found: Disk, server: FakeServer) -> disk.VolumeFull:
+    return disk.VolumeFull(found, cast(Any, server), lambda: 512 * 2**20)
+
+
+def test_a_full_volume_is_proven_by_df_and_by_the_servers_refusal() -> None:
+    found, server = Disk(512 * 1024, 300_000), Refusing()
+    bench, sentence = inject(volume_full(found, server))
+    assert "has 0 free bytes" in sentence
+    assert "No space left on device" in sentence
+    assert len(server.ran) == 4, "segments are used up until the server breaks off"
+    found.refusals = 2
+    bench.undo_all()
+    assert found.scripts[-1].startswith("rm -f")
+    assert sum(script.startswith("rm") for script in found.scripts) == 3
+
+
+def test_a_volume_that_belongs_to_others_too_is_left_alone() -> None:
+    found = Disk(60 * 2**20, 2**20)
+    bench = Bench()
+    with pytest.raises(Inconclusive, match="would harm others"):
+        bench.inject(volume_full(found, Refusing()))
+    bench.undo_all()
+    assert all(script.startswith("df") for script in found.scripts), "nothing was filled or removed"
+
+
+def test_a_volume_on_which_the_server_still_writes_proves_nothing() -> None:
+    demand_not_proven(volume_full(Disk(512 * 1024, 9), FakeServer()))
+    demand_not_proven(volume_full(Disk(512 * 1024, 99_999, left=50_000), Refusing()))
+
+
+# -- delay
+
+
+class Slow:
+    """A probe whose sessions take so long, one after the other; None does not arrive."""
+
+    def __init__(self, *took_s: float | None) -> None:
+        self._took = list(took_s)
+
+    def ask(self, _login: Login, _sql: str, **_: Any) -> list[Any]:
+        took = self._took.pop(0) if len(self._took) > 1 else self._took[0]
+        return [type("Answer", (), {"ok": took is not None, "took_s": took or 0.0})]
+
+
+def delayed(kube: FakeKube, *took_s: float | None) -> network.PacketsDelayed:
+    probe: Any = Slow(*took_s)
+    login = Login.at("x", user="u", database="d")
+    return network.PacketsDelayed(kube.kube, "n", "pod-0", probe, login, delay_s=0.1)
+
+
+def test_delayed_packets_are_proven_by_sessions_that_take_longer() -> None:
+    kube, board = FakeKube(), Switchboard(0)
+    kube.answer = board
+    bench, sentence = inject(delayed(kube, 0.02, 0.44))
+    assert "takes 0.440 s, 0.020 s before" in sentence
+    assert board.requests[0] == {"kind": "delay", "namespace": "n", "pod": "pod-0", "delay_s": 0.1}
+    bench.undo_all()
+    assert not board.standing
+
+
+def test_sessions_as_quick_as_before_or_none_at_all_prove_no_delay() -> None:
+    for later in (0.05, None):
+        kube, board = FakeKube(), Switchboard(0)
+        kube.answer = board
+        demand_not_proven(delayed(kube, 0.02, later))
+        assert not board.standing
+    with pytest.raises(Inconclusive, match="even without a delay"):
+        inject(delayed(FakeKube(), None))

@@ -152,6 +152,11 @@ CASES: tuple[Case, ...] = (
         budget="1 second",
     ),
     simple(
+        failover.declared_streaming,
+        lambda w: w.change_server(REPLICA, receiver=None),
+        budget="1 second",
+    ),
+    simple(
         failover.streaming_after_thaw,
         lambda w: w.change_server(REPLICA, receiver=None),
         count=3,
@@ -210,6 +215,11 @@ CASES: tuple[Case, ...] = (
         failover.one_writable,
         lambda w: w.change_server(STANDBY, in_recovery=False),
         time="0.3 seconds",
+    ),
+    simple(
+        failover.archives_again,
+        lambda w: setattr(w, "archived", "000000010000000000000006"),
+        budget="0.1 seconds",
     ),
     simple(failover.rejoined, rejoined(1, 2, 3), prepare=rejoined(1, 3)),
     simple(

@@ -28,6 +28,7 @@ from pytest_pgo_eks.local.controllers.volume_rules import (
 from pytest_pgo_eks.local.controllers.workqueue import WorkQueue
 from pytest_pgo_eks.local.objects import (
     CLAIM,
+    LIMITED_CLASS,
     NODE,
     PERSISTENT_VOLUME,
     POD,
@@ -58,7 +59,9 @@ class Claims:
         self._pods.listen(self._pod_changed)
 
     async def run(self) -> None:
-        await self._ensure_class()
+        await self._ensure_class(self._config.storage_class, default=True)
+        # A file system in memory does not grow with its claim.
+        await self._ensure_class(LIMITED_CLASS, expandable=False)
         await self._queue.run()
 
     def _volume_changed(self, change: Change) -> None:
@@ -79,21 +82,23 @@ class Claims:
             for name in claims_of(change.obj):
                 self._queue.add((key(change.obj)[0], name))
 
-    async def _ensure_class(self) -> None:
+    async def _ensure_class(
+        self, name: str, *, default: bool = False, expandable: bool = True
+    ) -> None:
         made = {
             "apiVersion": "storage.k8s.io/v1",
             "kind": "StorageClass",
             "metadata": {
-                "name": self._config.storage_class,
-                "annotations": {DEFAULT_CLASS: "true"},
+                "name": name,
+                "annotations": {DEFAULT_CLASS: "true"} if default else {},
             },
             "provisioner": self._config.provisioner,
             "reclaimPolicy": "Delete",
             # As on EKS: the node is chosen first, and the volume then belongs to its zone.
             "volumeBindingMode": "WaitForFirstConsumer",
-            "allowVolumeExpansion": True,
+            "allowVolumeExpansion": expandable,
         }
-        while self._classes.get(self._config.storage_class) is None:
+        while self._classes.get(name) is None:
             try:
                 await self._context.create(STORAGE_CLASS, made)
             except ApiError as error:

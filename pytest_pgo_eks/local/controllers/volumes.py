@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,9 @@ def remove_volume(path: Path, root: Path) -> None:
     if path.parent.resolve() != root.resolve() or path.is_symlink():
         log.error("%s is no volume below %s: left alone", path, root)
         return
+    if path.is_mount():
+        # A volume that is a file system of its own: what uses it still keeps it until it ends.
+        subprocess.run(["umount", "--lazy", str(path)], check=False)
     remove_tree(path)
 
 

@@ -16,7 +16,7 @@ from pytest_pgo_eks.local.kubelet.namespaces import mount_tmpfs, unmount
 from pytest_pgo_eks.local.kubelet.payload import RENDERED, Content, Needs, NotYet, render
 from pytest_pgo_eks.local.kubelet.references import Unresolvable, quantity
 from pytest_pgo_eks.local.kubelet.rootfs import Mount
-from pytest_pgo_eks.local.objects import CLAIM, PERSISTENT_VOLUME, Obj
+from pytest_pgo_eks.local.objects import CLAIM, LIMITED_CLASS, PERSISTENT_VOLUME, Obj
 
 _ANY_NODE = {"ReadWriteMany", "ReadOnlyMany"}
 
@@ -172,7 +172,11 @@ class Volumes:
         self.attachments.attach(volume_name, self.node, pod["metadata"]["uid"], anywhere=anywhere)
         if source.get("readOnly"):
             self._read_only.add(name)
-        return _existing(Path(str(where)))
+        path = _existing(Path(str(where)))
+        if spec.get("storageClassName") == LIMITED_CLASS and not path.is_mount():
+            # It stays mounted until the volume is removed: its files outlive every pod.
+            mount_tmpfs(path, size_bytes=int(quantity(spec["capacity"]["storage"])))
+        return path
 
 
 def _rendered(volume: Mapping[str, Any]) -> bool:
