@@ -44,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"where {FILE} goes")
     parser.add_argument("--json", action="store_true", help="print gate.json instead of sentences")
     parser.add_argument(
-        "--verify", action="store_true", help="first judge every run's raw histories again"
+        "--verify",
+        action="store_true",
+        help="judge the raw histories of folders again, too, as is always done with bundles",
     )
 
 
@@ -60,12 +62,11 @@ def execute(arguments: argparse.Namespace) -> int:
     for place in arguments.features:
         if not place.exists():
             raise UsageProblem(f"--features: there is no {place}")
-    if arguments.verify:
-        for place in arguments.runs:
-            if wrong := verify(place).wrong:
-                raise UsageProblem(
-                    f"{place}: its verdict does not follow from its evidence: {wrong[0]}"
-                )
+    unverified = [
+        f"{place.name}: its verdict does not follow from its evidence: {wrong[0]}"
+        for place in arguments.runs
+        if (place.is_file() or arguments.verify) and (wrong := verify(place).wrong)
+    ]
     runs = [document_of(place) for place in arguments.runs]
     told = [(run["run"], run["began"]) for run in runs]
     if twice := [one for one in told if told.count(one) > 1]:
@@ -78,6 +79,7 @@ def execute(arguments: argparse.Namespace) -> int:
         today=arguments.today or datetime.now(UTC).date(),
         earlier=earlier.runs if earlier else None,
         known=list(scenarios_below(arguments.features)),
+        unverified=unverified,
     )
     text = json.dumps(decision, indent=1, ensure_ascii=False) + "\n"
     if to := arguments.output or _beside(arguments.runs):

@@ -26,11 +26,13 @@ def decide(
     today: date,
     earlier: Sequence[Run] | None = None,
     known: Iterable[Listed] = (),
+    unverified: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return the decision (``gate.json``) about ``runs``, which may be of several subjects.
 
     Each subject has to meet the policy by its own runs. ``known`` are scenarios beside the shipped
-    ones, ``earlier`` the runs of the baseline (None: there is none).
+    ones, ``earlier`` the runs of the baseline (None: there is none), ``unverified`` says of runs why
+    their verdicts do not follow from their evidence.
 
     :raises UsageProblem: the policy names what does not exist.
     """
@@ -40,6 +42,8 @@ def decide(
     for run in runs:
         cells.setdefault(tuple(str(run["subject"][key]) for key in _SUBJECT), []).append(run)
     whole = Ruling()
+    for line in unverified:
+        whole.against("unverified", line)
     for cell in cells.values():
         ruling = Ruling()
         value = policy.value

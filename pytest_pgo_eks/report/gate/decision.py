@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pytest_pgo_eks import __version__
 from pytest_pgo_eks.report.gate.policy import Policy
+from pytest_pgo_eks.report.text import line
 from pytest_pgo_eks.report.verdict import (
     EXIT_GATE,
     EXIT_INCONCLUSIVE,
@@ -17,6 +18,7 @@ from pytest_pgo_eks.report.verdict import (
 
 SCHEMA = "pytest-pgo-eks/gate/1"
 FILE = "gate.json"
+_LONGEST = 500
 
 Kind = Literal["violation", "inconclusive", "unmet"]
 # A broken promise outranks everything; where infrastructure got in the way, the rest may follow from it.
@@ -77,8 +79,11 @@ def as_json(policy: Policy, runs: Sequence[Mapping[str, Any]], ruling: Ruling) -
         },
         "met": code == 0,
         "exit_status": code,
-        "reasons": [asdict(reason) for reason in ruling.reasons],
-        "allowed": list(dict.fromkeys(ruling.allowed)),
+        "reasons": [
+            {**asdict(reason), "sentence": line(reason.sentence, _LONGEST)}
+            for reason in ruling.reasons
+        ],
+        "allowed": [line(one, _LONGEST) for one in dict.fromkeys(ruling.allowed)],
         "required": ruling.required,
         "runs": [
             {
@@ -109,7 +114,7 @@ def lines(decision: Mapping[str, Any], most: int = 50) -> list[str]:
     told += [f"  {reason['sentence']}" for reason in reasons[:most]]
     if len(reasons) > most:
         told.append(f"  … and {len(reasons) - most} more, all in {FILE}")
-    told += [f"  let through by the policy: {line}" for line in decision["allowed"][:most]]
+    told += [f"  let through by the policy: {one}" for one in decision["allowed"][:most]]
     if len(decision["allowed"]) > most:
         told.append(f"  let through by the policy: … {len(decision['allowed']) - most} more")
     if decision["disclaimer"]:

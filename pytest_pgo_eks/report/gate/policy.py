@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def load(place: str | Path) -> Policy:
             f"comes with the package: {', '.join(SHIPPED)}"
         )
     text = Text(path)
-    for wrong, place_of in (*_unknown(text.value, schema(), ""), *_otherwise(text.value)):
+    # Lazily: what is looked at later relies on what was looked at before.
+    for wrong, place_of in chain(_unknown(text.value, schema(), ""), _otherwise(text.value)):
         raise UsageProblem(f"{text.at(place_of)}: {wrong}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Policy(text.value["name"], str(place), digest, text.value, text)

@@ -25,7 +25,7 @@ class Text:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, int] = {}
-        self.value: Any = self._plain(self._root(), "", 0)
+        self.value: Any = self._plain(self._root(), "")
 
     def at(self, place: str) -> str:
         """Return ``file:line`` of a place, or of the nearest one around it."""
@@ -38,11 +38,7 @@ class Text:
             if self.path.stat().st_size > _MOST_BYTES:
                 raise UsageProblem(f"{self.path}: larger than {_MOST_BYTES >> 10} KiB")
             text = self.path.read_text("utf-8")
-            # Every alias is looked at before anything is built of it.
-            for event in yaml.parse(text, Loader=yaml.SafeLoader):
-                if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                    line = event.start_mark.line + 1 if event.start_mark else 1
-                    raise UsageProblem(f"{self.path}:{line}: anchors and aliases are not used here")
+            self._look_over(text)
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except OSError as error:
             raise UsageProblem(f"{self.path}: cannot be read: {error.strerror}") from None
@@ -53,26 +49,35 @@ class Text:
             raise UsageProblem(f"{self.path}:{line}: not YAML: {error.problem}") from None
         except yaml.YAMLError as error:
             raise UsageProblem(f"{self.path}: not YAML: {' '.join(str(error).split())}") from None
-        except RecursionError:
-            raise UsageProblem(f"{self.path}: nested too deeply") from None
         if node is None:
             raise UsageProblem(f"{self.path}: the file is empty")
         return node
 
-    def _plain(self, node: yaml.Node, place: str, depth: int) -> Any:
+    def _look_over(self, text: str) -> None:
+        """Refuse what would cost much, or do something, before anything is built of it."""
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise UsageProblem(f"{self.path}:{line}: anchors and aliases are not used here")
+            if tag := getattr(event, "tag", None):
+                raise UsageProblem(f"{self.path}:{line}: tags ({tag}) have no use here")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                raise UsageProblem(f"{self.path}:{line}: nested too deeply")
+
+    def _plain(self, node: yaml.Node, place: str) -> Any:
         self._lines[place] = node.start_mark.line + 1
-        if depth > _MOST_DEPTH:
-            raise UsageProblem(f"{self.at(place)}: nested too deeply")
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, place, depth)
+            return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [
-                self._plain(inner, f"{place}[{number}]", depth + 1)
-                for number, inner in enumerate(node.value)
+                self._plain(inner, f"{place}[{number}]") for number, inner in enumerate(node.value)
             ]
         return self._scalar(node, place)
 
-    def _mapping(self, node: yaml.MappingNode, place: str, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, place: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, inner in node.value:
             name = str(key.value)
@@ -81,7 +86,7 @@ class Text:
                 line = key.start_mark.line + 1
                 what = f"{name!r} stands here twice" if name in found else "a key that is no word"
                 raise UsageProblem(f"{self.path}:{line}: {what}")
-            found[name] = self._plain(inner, below, depth + 1)
+            found[name] = self._plain(inner, below)
             self._lines[below] = key.start_mark.line + 1
         return found
 
