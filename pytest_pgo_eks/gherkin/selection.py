@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_pgo_eks.errors import NotPermitted
 from pytest_pgo_eks.gherkin import collector, tags
 from pytest_pgo_eks.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 WORKER_LINE = "pgo_line"
 WHY = pytest.StashKey[str]()
@@ -23,6 +24,9 @@ def uses_cluster(item: pytest.Item) -> bool:
         return True
     names = getattr(item, "fixturenames", ())
     return any(name in names for name in collector.SESSION_FIXTURES)
+
+
+_ALLOW = "which is only looked at; --pgo-allow-disruption lets it"
 
 
 class Selection:
@@ -59,9 +63,20 @@ class Selection:
                 self._skip_what_never_works(item)
 
     def _skip_what_never_works(self, item: pytest.Item) -> None:
+        settings = self._settings
+        if settings and settings.adopt and not settings.allow_disruption and _disruptive(item):
+            item.add_marker(pytest.mark.skip(reason=f"disrupts {settings.adopt}, {_ALLOW}"))
         for name in tags.needed(collector.all_tags(item)):
             if name in self._never:
                 item.add_marker(pytest.mark.skip(reason=lacking(name, self._never[name])))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None]:
+        """Skip, with its reason, what turns out to need a change that this run must not make."""
+        try:
+            yield
+        except NotPermitted as refused:
+            pytest.skip(str(refused))
 
     def line(self) -> str | None:
         """Return the one line that says what was left out and how to run it."""
@@ -97,6 +112,10 @@ def select_without_cluster(config: pytest.Config) -> None:
 def lacking(name: str, why: str) -> str:
     """Return the reason of a skip for a missing capability."""
     return f"needs {name} ({tags.CAPABILITIES[name]}): {why}"
+
+
+def _disruptive(item: pytest.Item) -> bool:
+    return item.get_closest_marker(tags.DISRUPTIVE) is not None
 
 
 def _scenarios(count: int) -> str:

@@ -127,6 +127,8 @@ class Clients:
             "namespace": self._targets.namespace,
             "labels": f"{names.CLUSTER}={self._targets.cluster}",
         }
+        if self._installed.namespace != self._targets.namespace:
+            watch = {}  # its service account may look at its own namespace only
         self._probe = self._installed.start(
             paths, self.file, settings={"mode": self.mode, "seed": self._seed}, watch=watch
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from pytest_pgo_eks.errors import Inconclusive
+from pytest_pgo_eks.errors import Inconclusive, NotPermitted
 from pytest_pgo_eks.faults.bench import Bench, Injected
 from pytest_pgo_eks.findings import Finding, demand
 from pytest_pgo_eks.history import timeline
@@ -131,7 +131,10 @@ class Stage:
         self._undo.close()
 
     def _unless_abandoned(self, undo: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        if not self.evidence.abandoned:
+        if self.evidence.abandoned:
+            return
+        # A change that was not permitted was not made either.
+        with suppress(NotPermitted):
             undo(*arguments)
 
     def _end_clients(self, clients: Clients) -> None:

@@ -112,30 +112,38 @@ class Subject:
         from pytest_pgo_eks.pgo import Operator, PostgresCluster, available_postgres
 
         kube = self._kube(cluster)
-        manifest = render(settings, needs_failover=False, available=available_postgres(kube))
-        namespace = settings.namespace
+        timeouts = Timeouts.of(settings)
+        if cluster.adopted:
+            namespace, name = cluster.adopted
+            manifest, within_s = {}, timeouts["healthy-again"]
+        else:
+            manifest = render(settings, needs_failover=False, available=available_postgres(kube))
+            namespace, name = settings.namespace, manifest["metadata"]["name"]
+            within_s = timeouts["postgres-ready"]
         postgres = PostgresCluster(
             kube,
             namespace,
-            manifest["metadata"]["name"],
+            name,
             operator_namespace=operator.namespace if isinstance(operator, Operator) else namespace,
         )
         self._postgres.append(postgres)
-        if first:
+        if first and manifest:
             if kube.find("Namespace", namespace) is None:
                 kube.create(
                     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
                 )
             postgres.apply(manifest)
+        if first:
             seen = postgres.wait_ready(
-                within_s=Timeouts.of(settings)["postgres-ready"],
+                within_s=within_s,
                 progress=progress,
                 grace_scale=(1.0 if cluster.stand_in else _REAL_GRACE) * settings.timeout_scale,
             )
             running = next(one for one in seen.instances if one.is_running)
             server = postgres.server(running.pod).state()
             patroni = running.patroni.version if running.patroni else None
-            digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+            judged = manifest or {"spec": postgres.object()["spec"]}
+            digest = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()
             self._note(postgresql=server.version, patroni=patroni, manifest_sha256=digest)
             self._note(images=images(kube, {namespace, postgres.operator_namespace}))
             progress.say(
@@ -174,6 +182,7 @@ class Subject:
 
         headline = str(error).splitlines()[0] if str(error) else type(error).__name__
         namespaces = [settings.namespace, *([STAND_IN_NAMESPACE] if cluster.stand_in else [])]
+        namespaces += [cluster.adopted[0]] if cluster.adopted else []
         collect(self._kube(cluster), namespaces, folder, headline=headline)
 
     def pytest_sessionfinish(self) -> None:
