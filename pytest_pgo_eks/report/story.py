@@ -166,7 +166,8 @@ def changes(document: Json, before: Json) -> list[Change]:
                 found.append(Change(one["name"], "not run", now, worse=True, scenario=one))
         elif was != now:
             found.append(Change(one["name"], was, now, worse=rank[now] > rank[was], scenario=one))
-    return sorted(found, key=lambda one: {True: 0, False: 1, None: 2}[one.worse])
+    side = {True: 0, False: 1, None: 2}
+    return sorted(found, key=lambda one: (side[one.worse], -rank.get(one.now, 0)))
 
 
 def marks(earlier: Sequence[Json], node_id: str) -> list[str | None]:

@@ -36,6 +36,7 @@ def evidence(document: Json, run_dir: Path) -> Iterator[str]:
             "Not passed" if failed else "Disturbed on purpose" if one["faults"] else "Undisturbed"
         )
         groups[title].append(one)
+    groups["Not passed"].sort(key=lambda one: one["verdict"] != "violation")
     left = MOST
     for title, members in groups.items():
         if members:

@@ -88,6 +88,8 @@ PAIRS = (
     ("soft", "panel"),
     ("link", "ground"),
     ("link", "panel"),
+    ("link", "violation-tint"),
+    ("link", "inconclusive-tint"),
     *((name, "ground") for name in OUTCOMES),
     *((name, "panel") for name in OUTCOMES),
     *((name, f"{name}-tint") for name in OUTCOMES),
