@@ -37,6 +37,7 @@ Feature: Failover when the network is cut
       When the primary cannot reach the API server
       Then another instance leads within a lease and 20 seconds
       And new sessions write through the primary Service within a lease and 20 seconds
+      And at most one instance takes writes for a lease
       When the fault is taken back
       Then 3 instances are running and streaming within 3 minutes
       And the timeline was raised exactly as often as Patroni recorded a promotion

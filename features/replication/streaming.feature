@@ -24,6 +24,7 @@ Feature: Streaming replication
       When replay on every replica is paused
       Then writes are acknowledged for 5 seconds without a pause of more than 2 seconds
       And the staleness of replicas is measured and reported
+      And some read of a replica was stale by 4 seconds or more
       When the fault is taken back
       Then every replica streams from the primary for 2 seconds
 

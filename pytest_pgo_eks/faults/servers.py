@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_pgo_eks.errors import ExecProblem, FaultNotProven, NotFound
+from pytest_pgo_eks.errors import FaultNotProven, NotFound
 from pytest_pgo_eks.faults.bench import Proof
 from pytest_pgo_eks.faults.processes import Process, Processes, ProcessFrozen
 from pytest_pgo_eks.kube.wait import eventually
@@ -136,44 +136,44 @@ class ReplicaHeldBack:
 
 
 class ReplayPaused:
-    """A replica that receives WAL and shows none of it: proven by its own lag in bytes."""
+    """A replica that receives WAL and shows none of it: proven by its own lag in bytes.
+
+    Its startup process is frozen, because ``pg_wal_replay_pause()`` does not last under Patroni:
+    since PostgreSQL 14 that resumes a paused replay in each of its loops, in case a parameter of
+    the primary had caused the pause.
+    """
 
     kind = "replay-paused"
 
-    def __init__(self, replica: ServerView) -> None:
+    def __init__(self, processes: Processes, replica: ServerView) -> None:
         self.target = replica.pod
+        self._startup = ProcessFrozen(processes, "startup")
         self._replica = replica
 
     def inject(self) -> None:
-        self._replica.run("SELECT pg_wal_replay_pause();")
+        self._startup.inject()
+        self._startup.prove()
 
     def prove(self) -> Proof:
-        def lag() -> int:
-            shown = self._replica.one(
-                "SELECT pg_is_wal_replay_paused() AS paused, "
-                "pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::bigint "
-                "AS behind"
-            )
-            return int(shown["behind"] or 0) if shown["paused"] else 0
-
         behind = eventually(
-            lag,
+            lambda: int(
+                self._replica.value(
+                    "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), "
+                    "pg_last_wal_replay_lsn())::bigint AS behind"
+                )
+                or 0
+            ),
             accept=lambda seen: seen > 0,
             within_s=_PROVE_S,
-            what=f"{self.target} to fall behind with its replay paused",
+            what=f"{self.target} to fall behind with its replay frozen",
             successes=1,
         )
-        sentence = f"replay on {self.target} is paused, {behind} bytes received are not shown"
+        sentence = f"replay on {self.target} is frozen, {behind} bytes received are not shown"
         return Proof(sentence, {"behind_bytes": behind})
 
     def undo(self) -> None:
-        """Let replay go on; a server that was promoted or restarted meanwhile replays anyway."""
-        try:
-            self._replica.run(
-                "SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_replay_resume()::text END;"
-            )
-        except (ExecProblem, NotFound):
-            return
+        """Let replay go on; in a server that was restarted meanwhile it does so anyway."""
+        self._startup.undo()
 
 
 class ArchiveFailing:

@@ -198,7 +198,8 @@ def hold_back(stage: Stage) -> None:
 def pause_replay(stage: Stage) -> None:
     """Let no replica show anything new: readers keep one session, so one replica alone may go unread."""
     for one in roles.replicas(stage.postgres.observe(sql=True)):
-        stage.bench.inject(ReplayPaused(stage.postgres.server(one.pod)))
+        server = stage.postgres.server(one.pod)
+        stage.bench.inject(ReplayPaused(_processes(stage, one.pod), server))
 
 
 def fail_archiving(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pytest_pgo_eks.faults.processes import StandbyStopped
 from pytest_pgo_eks.findings import Finding
 from pytest_pgo_eks.history.history import OK, WRITE
+from pytest_pgo_eks.history.reads import check_staleness
 from pytest_pgo_eks.pgo import Observation
 from pytest_pgo_eks.scenario import roles
 from pytest_pgo_eks.scenario.rows import Rows
@@ -88,3 +89,16 @@ def acknowledged_after_return(stage: Stage, within_s: float) -> list[Finding]:
     while any(done.kind == StandbyStopped.kind for done in stage.bench.standing):
         stage.bench.undo(StandbyStopped.kind)
     return stage.clients.acknowledged_from_now(within_s)
+
+
+def stale_by(stage: Stage, least_s: float) -> Finding:
+    """Judge that staleness was seen at all, as old as the fault must have made it."""
+    rule = "staleness-is-seen"
+    told = check_staleness(stage.clients.so_far()).numbers
+    most_s = float(str(told.get("max_s", 0.0)))
+    numbers = {"least_s": least_s, "max_s": most_s}
+    if most_s < least_s:
+        sentence = f"no read of a replica was stale by more than {most_s:.2f} s"
+        return Finding(rule, "unknown", sentence, numbers)
+    sentence = f"reads of replicas were stale by up to {most_s:.2f} s"
+    return Finding(rule, "holds", sentence, numbers)

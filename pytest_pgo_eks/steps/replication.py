@@ -136,3 +136,9 @@ def most_advanced_promoted(stage: Stage) -> None:
 def staleness_reported(stage: Stage) -> None:
     """By how much reads of replicas trailed what had been acknowledged; told, not judged."""
     stage.keep(check_staleness(stage.clients.so_far()))
+
+
+@then(parsers.re(r"some read of a replica was stale by (?P<least>.+) or more"))
+def stale_by(stage: Stage, least: str) -> None:
+    """What the fault must have caused: without it nothing was measured."""
+    stage.keep(exposure.stale_by(stage, stage.seconds(least)))

@@ -159,24 +159,23 @@ def test_a_replica_that_received_all_the_same_proves_nothing() -> None:
     assert found.table["walreceiver"].state == "S", "undone although not proven"
 
 
-def paused(**shown: Any) -> tuple[servers.ReplayPaused, FakeServer]:
-    server = FakeServer("replica", pg_is_wal_replay_paused=shown)
-    return servers.ReplayPaused(cast(Any, server)), server
+def paused(found: FakeProcesses, behind: Any) -> servers.ReplayPaused:
+    server: Any = FakeServer("replica", pg_wal_lsn_diff=behind)
+    return servers.ReplayPaused(found, server)
 
 
 def test_paused_replay_is_proven_by_bytes_received_and_not_shown() -> None:
-    fault, server = paused(paused=True, behind=4096)
-    bench, sentence = inject(fault)
+    found = FakeProcesses("replica", startup="S")
+    bench, sentence = inject(paused(found, 4096))
     assert "4096 bytes" in sentence
+    assert found.table["startup"].state == "T"
     bench.undo_all()
-    assert "pg_wal_replay_pause()" in server.ran[0]
-    assert "pg_wal_replay_resume()" in server.ran[-1]
+    assert found.table["startup"].state == "S"
 
 
-@pytest.mark.parametrize("shown", [{"paused": True, "behind": 0}, {"paused": False, "behind": 9}])
-def test_replay_that_goes_on_proves_nothing(shown: dict[str, Any]) -> None:
-    fault, _ = paused(**shown)
-    demand_not_proven(fault)
+def test_replay_that_goes_on_proves_nothing() -> None:
+    demand_not_proven(paused(FakeProcesses("replica", startup="S"), 0))
+    demand_not_proven(paused(FakeProcesses("replica"), 4096))
 
 
 def archive_failing(found: FakeProcesses, failed: Any) -> servers.ArchiveFailing:

@@ -39,6 +39,7 @@ from steps.spoiling import (
     same_primary,
     simple,
     spoil_row,
+    stale_replica_read,
     steadily,
     transactions,
     write,
@@ -242,4 +243,10 @@ MEASURED = (
     ),
     simple(failover.outages_reported, never_alone, prepare=fault_marks),
     simple(replication.staleness_reported, never_alone, prepare=replica_reads),
+    simple(
+        replication.stale_by,
+        stale_replica_read(1.5),
+        prepare=stale_replica_read(5.5),
+        least="4 seconds",
+    ),
 )

@@ -399,4 +399,11 @@ def replica_reads(world: World) -> None:
     wrote(*reads, cells=Table.rows("cells", cells))(world)
 
 
+def stale_replica_read(at_s: float) -> Act:
+    """A read of a replica that lacks what was acknowledged at 1 s."""
+    written = write(0.99, op=1, key=0, value=3)
+    read = write(at_s, op=7, kind=READ, path=1, timeline=0, recovery=1)
+    return wrote(written, read, cells=Table.rows("cells", [{"op": 7, "key": 0, "value": 2}]))
+
+
 LETS_IN = ("testuser", "f", "f", "off", "10.42.0.1")
