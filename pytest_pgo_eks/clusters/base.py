@@ -75,7 +75,8 @@ class AwsSide:
 
     ``clients`` returns the boto3 client of a service (``eks``, ``iam``, ``ec2`` …) for the cluster's
     account and region; ``cluster`` is the name EKS knows it by; ``profile`` is lean, faithful or
-    adopted; ``zones`` is how many zones it was asked to span. A provider that has one says so by a
+    adopted; ``zones`` is how many zones it was asked to span; ``tags`` go on whatever a fault has to
+    make. A provider that has one says so by a
     method ``aws(handle) -> AwsSide``.
     """
 
@@ -83,6 +84,7 @@ class AwsSide:
     cluster: str
     profile: str
     zones: int = 3
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

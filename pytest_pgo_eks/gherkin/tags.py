@@ -54,6 +54,7 @@ CAPABILITIES = {
     "real-pgo": "the operator is the real PGO",
     "real-kubernetes": "the control plane and kubelets are Kubernetes' own",
     "real-eks": "the cluster runs on Amazon EKS",
+    "aws-faults": "AWS may be asked to break things (--pgo-allow-aws-faults)",
 }
 
 # These need at least one replica in the PostgresCluster under test.
