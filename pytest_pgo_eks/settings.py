@@ -21,6 +21,7 @@ from pytest_pgo_eks.settings_eks import (
     PROFILES,
     EksSettings,
 )
+from pytest_pgo_eks.settings_install import INSTALL_ROWS, NOTHING, SCOPES, SPREADS, InstallSettings
 
 PROVIDERS = ("local", "kind", "k3s", "kubeconfig", "eks")
 POSTGRES_VERSIONS = (15, 16, 17, 18)
@@ -70,6 +71,7 @@ class Settings:
     load_images: str | None = None
     registry_mirror: str | None = None
     eks: EksSettings = DEFAULT
+    install: InstallSettings = NOTHING
 
 
 Kind = Literal["text", "flag", "whole", "number", "path"]
@@ -244,14 +246,23 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 _EKS = "eks."
+_INSTALL = "install."
+OPTIONS += tuple(Option(_INSTALL + row[0], *row[1:]) for row in INSTALL_ROWS)
 OPTIONS += tuple(Option(_EKS + row[0], *row[1:]) for row in EKS_ROWS)
 
 Given = Mapping[str, object]
-_CHOICES = {"eks.profile": PROFILES, "eks.identity": IDENTITIES, "eks.endpoint": ENDPOINTS}
+_CHOICES = {
+    "install.scope": SCOPES,
+    "install.spread": SPREADS,
+    "eks.profile": PROFILES,
+    "eks.identity": IDENTITIES,
+    "eks.endpoint": ENDPOINTS,
+}
 _POSITIVE = (
     "timeout_scale",
     "lease_s",
     "sync_period_s",
+    "install.replicas",
     "eks.nodes_per_zone",
     "eks.hours",
     "eks.max_cost_usd",
@@ -298,11 +309,15 @@ def resolve(
     if values["provider"] == "local" and "manifest" not in values:
         values.setdefault("lease_s", LOCAL_LEASE_S)
         values.setdefault("sync_period_s", LOCAL_SYNC_PERIOD_S)
-    eks: dict[str, Any] = {
-        name.removeprefix(_EKS): values.pop(name) for name in tuple(values) if name.startswith(_EKS)
-    }
-    values["eks"] = EksSettings(**eks)
+    values["eks"] = EksSettings(**_taken(values, _EKS))
+    values["install"] = InstallSettings(**_taken(values, _INSTALL))
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _taken(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take the values of one group out, by their names without its prefix."""
+    names = [name for name in values if name.startswith(prefix)]
+    return {name.removeprefix(prefix): values.pop(name) for name in names}
 
 
 def _convert(kind: Kind, value: object, where: str) -> object:
