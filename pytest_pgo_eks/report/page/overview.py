@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_pgo_eks.report import story
@@ -110,8 +110,11 @@ def mosaic(document: Json) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def matrix(document: Json, earlier: Sequence[Json]) -> Iterator[str]:
-    """Yield every scenario against every outcome, with what it was in earlier runs."""
+def matrix(document: Json, earlier: Sequence[Json], told: Container[str]) -> Iterator[str]:
+    """Yield every scenario against every outcome, with what it was in earlier runs.
+
+    ``told`` are those whose evidence is below; the others are addressed by their line here.
+    """
     features = by_feature(document["scenarios"])
     if not features:
         return
@@ -129,7 +132,10 @@ def matrix(document: Json, earlier: Sequence[Json]) -> Iterator[str]:
     for feature, scenarios in features.items():
         yield f'<tbody><tr class="group"><th scope="rowgroup" colspan="{columns}">{esc(feature)}</th></tr>'
         for one in scenarios:
-            yield f'<tr><th scope="row">{link(anchor(one["id"]), one["name"])}</th>'
+            if one["id"] in told:
+                yield f'<tr><th scope="row">{link(anchor(one["id"]), one["name"])}</th>'
+            else:
+                yield f'<tr id="{anchor(one["id"])}"><th scope="row">{esc(one["name"])}</th>'
             for outcome, word in story.OUTCOMES.items():
                 if one["verdict"] == outcome:
                     yield (

@@ -15,8 +15,8 @@ Json = Mapping[str, Any]
 # Pictures of 30 to 45 KiB each: beyond this the page would be slow to open, and the rest are files
 # beside it. Failed scenarios get theirs first.
 PICTURE_BYTES = 6 << 20
-# Beyond this many, those that passed have their line in the matrix alone.
-MOST = 1500
+# Beyond this many of a group, those that passed have their line in the matrix alone.
+MOST = 800
 _OPERATIONS, _FINDINGS, _REASON_LINES = 6, 60, 60
 _FAILED = {"violation", "inconclusive"}
 _STEPS = {"passed": "✓", "failed": "✗", "skipped": "–", "running": "…"}
@@ -25,6 +25,25 @@ _STEPS = {"passed": "✓", "failed": "✗", "skipped": "–", "running": "…"}
 def evidence(document: Json, run_dir: Path) -> Iterator[str]:
     """Yield every scenario: those that failed, those with faults, the others; in the order of time."""
     pictures = _pictures(document["scenarios"], run_dir)
+    for title, members in _groups(document).items():
+        if not members:
+            continue
+        yield f"<h3>{title}</h3>\n"
+        shown = _shown(title, members)
+        for one in shown:
+            yield from _scenario(document, one, pictures.get(one["id"]))
+        if more := len(members) - len(shown):
+            yield f'<p class="lead">… and {counted(more, "more scenario")}, in verdict.json.</p>'
+
+
+def told(document: Json) -> set[str]:
+    """Return the ids of the scenarios whose evidence is on the page."""
+    return {
+        one["id"] for title, members in _groups(document).items() for one in _shown(title, members)
+    }
+
+
+def _groups(document: Json) -> dict[str, list[Json]]:
     groups: dict[str, list[Json]] = {
         "Not passed": [],
         "Disturbed on purpose": [],
@@ -37,17 +56,12 @@ def evidence(document: Json, run_dir: Path) -> Iterator[str]:
         )
         groups[title].append(one)
     groups["Not passed"].sort(key=lambda one: one["verdict"] != "violation")
-    left = MOST
-    for title, members in groups.items():
-        if members:
-            yield f"<h3>{title}</h3>\n"
-        # Whatever went wrong is told in full, however much it is.
-        shown = members if title == "Not passed" else members[: max(left, 0)]
-        left -= len(shown)
-        for one in shown:
-            yield from _scenario(document, one, pictures.get(one["id"]))
-        if more := len(members) - len(shown):
-            yield f'<p class="lead">… and {counted(more, "more scenario")}, in verdict.json.</p>'
+    return groups
+
+
+def _shown(title: str, members: list[Json]) -> list[Json]:
+    """Return whose evidence is shown; whatever went wrong is told in full, however much it is."""
+    return members if title == "Not passed" else members[:MOST]
 
 
 def _pictures(scenarios: list[Json], run_dir: Path) -> dict[str, str]:

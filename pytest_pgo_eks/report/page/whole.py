@@ -55,7 +55,10 @@ def _sections(
         "scenarios": (
             "Scenarios",
             "",
-            [*overview.mosaic(document), *overview.matrix(document, earlier)],
+            [
+                *overview.mosaic(document),
+                *overview.matrix(document, earlier, scenario.told(document)),
+            ],
         ),
         "interruptions": (
             "How long writes were interrupted",
