@@ -36,6 +36,20 @@ def test_a_deleted_stateful_set_comes_back_under_its_name() -> None:
     on_bench(body)
 
 
+def test_an_instance_comes_back_under_its_name_without_its_data_too() -> None:
+    async def body(at: Bench) -> None:
+        await standing(at)
+        name = at.instances[1].name
+        await at.admin.delete(CLAIM, f"{name}-pgdata", NS)
+        await at.admin.delete(STATEFUL_SET, name, NS)
+        await at.until(lambda: at.get(STATEFUL_SET, name) is None)
+        await at.reconcile()
+        assert len(at.instances) == 3
+        assert await at.admin.find(STATEFUL_SET, name, NS)
+
+    on_bench(body)
+
+
 def test_scaling_up_and_down() -> None:
     async def body(at: Bench) -> None:
         await standing(at)

@@ -26,7 +26,7 @@ RESIZING = "PersistentVolumeResizing"
 def planned_names(
     cluster: str, instance_set: Obj, existing: Sequence[str], orphans: Sequence[str]
 ) -> list[str]:
-    """Return the instances a set shall have: those there are, orphaned data, then new ones.
+    """Return the instances a set shall have: those there are, those without a StatefulSet, new ones.
 
     Never fewer than exist: removing is a step of its own.
     """
@@ -67,6 +67,9 @@ def plan(work: Pass) -> None:
         # A StatefulSet on its way out still owns its claim.
         busy = [i.name for i in here if i.runner is not None]
         orphans = orphaned(claims, busy, wal=bool(each.get("walVolumeClaimSpec")))
+        # Somebody deleted claim and StatefulSet: while its pod is still ending, the instance comes
+        # back under its name and with empty data, as under the real operator.
+        orphans += [i.name for i in here if i.runner is None and i.name not in orphans]
         work.planned[each["name"]] = planned_names(work.cluster.name, each, existing, orphans)
 
 
