@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider, Swept
+from pytest_pgo_eks.clusters.kind import KindProvider
 from pytest_pgo_eks.clusters.kubeconfig import KubeconfigProvider
 from pytest_pgo_eks.clusters.local import LocalProvider
 from pytest_pgo_eks.errors import UsageProblem
@@ -53,5 +54,6 @@ def providers(added: Iterable[Provider]) -> dict[str, Provider]:
     found: dict[str, Provider] = {name: RealKubernetes(name) for name in PROVIDERS}
     found["local"] = LocalProvider()
     found["kubeconfig"] = KubeconfigProvider()
+    found["kind"] = KindProvider()
     found.update({provider.name: provider for provider in added})
     return found
