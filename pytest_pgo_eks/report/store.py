@@ -16,7 +16,7 @@ from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.report.bundle.verifying import SUFFIX, document_of
 from pytest_pgo_eks.report.document import FILE
 from pytest_pgo_eks.report.reading import MAX_BYTES, checked
-from pytest_pgo_eks.secrets import filtered
+from pytest_pgo_eks.secrets import filtered, masked
 
 # A year of nightly runs of a small matrix.
 NEWEST = 2000
@@ -43,7 +43,8 @@ def kept_at(place: str, *, newest: int = NEWEST, client: Any = None) -> Kept:
     source = _bucket(place, newest, client) if place.startswith(_SCHEME) else _folder(place)
     for where, read in source:
         try:
-            document = read()
+            # Here and not in the page, where a mask might swallow markup behind it.
+            document = masked(read())
         except UsageProblem as problem:
             found.unread.append(filtered(str(problem)))
             continue

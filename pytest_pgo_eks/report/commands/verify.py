@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.report.bundle.signing import check
 from pytest_pgo_eks.report.bundle.verifying import Verified, verify
+from pytest_pgo_eks.report.text import plain
 from pytest_pgo_eks.secrets import filtered, masked
 
 HELP = "judge a bundle's raw histories again; status 0 where its verdict follows from them, else 1"
@@ -44,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps(masked(_document(result, signed)), indent=1, ensure_ascii=False))
     else:
         for line in _lines(result, signed):
-            print(filtered(line))
+            print(filtered(plain(line).replace("\n", " ")))
     return 1 if result.wrong else 0
 
 
