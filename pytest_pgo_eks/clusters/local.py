@@ -62,6 +62,8 @@ class LocalProvider:
             command += ["--owner-pid", str(owner)]
         if settings.postgres_version is not None:
             command += ["--postgres-version", str(settings.postgres_version)]
+        if settings.install.source not in (None, "installed"):
+            command.append("--no-operator")
         with progress.phase("stand-in cluster comes up", expected_s=4) as phase:
             return _handle(_up(command, phase), settings)
 

@@ -70,11 +70,44 @@ def render(
         if settings.postgres_version is None and available and version not in available:
             version = max(available)
         spec["postgresVersion"] = version
+        _shape(spec, settings)
     _timing(spec, settings)
-    if storage_class:
-        for claim in _claims(spec):
-            claim.setdefault("storageClassName", storage_class)
+    _fill(spec, settings, storage_class)
     return manifest
+
+
+def _shape(spec: Manifest, settings: Settings) -> None:
+    """Give the suite's own cluster the number, size and spread that the settings ask for."""
+    chosen = settings.install
+    for one in spec["instances"]:
+        if chosen.replicas is not None:
+            one["replicas"] = chosen.replicas
+        if chosen.storage:
+            one["dataVolumeClaimSpec"]["resources"]["requests"]["storage"] = chosen.storage
+        for rule in one.get("topologySpreadConstraints") or []:
+            if chosen.spread:
+                required = chosen.spread == "required"
+                rule["whenUnsatisfiable"] = "DoNotSchedule" if required else "ScheduleAnyway"
+
+
+def _fill(spec: Manifest, settings: Settings, storage_class: str | None) -> None:
+    """Put what the settings say where the manifest, ours or a user's, is silent."""
+    chosen = settings.install
+    if name := chosen.storage_class or storage_class:
+        for claim in _claims(spec):
+            claim.setdefault("storageClassName", name)
+    wanted = {
+        key: value for key, value in (("cpu", chosen.cpu), ("memory", chosen.memory)) if value
+    }
+    for one in spec["instances"]:
+        if wanted and not one.get("resources"):
+            # The same for both, so that a node's other pods cannot take it away (class Guaranteed).
+            one["resources"] = {"requests": dict(wanted), "limits": dict(wanted)}
+    if chosen.pull_secrets and "imagePullSecrets" not in spec:
+        from pytest_pgo_eks.pgo.install import overrides_of
+
+        names_of = overrides_of(settings).pull_secrets
+        spec["imagePullSecrets"] = [{"name": one} for one in names_of]
 
 
 def is_shipped(path: Path) -> bool:

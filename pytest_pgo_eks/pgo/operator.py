@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from pytest_pgo_eks.progress import Progress, silent
 Object = dict[str, Any]
 
 # kustomize labels the control plane with its own name, the Helm charts with the chart's.
+_LOG_BYTES = 4096
+_VERSION = re.compile(r"\bversion=\"?(\d+\.\d+[\w.-]*)")
 _SELECTOR = f"{names.CONTROL_PLANE} in (postgres-operator,pgo)"
 
 
@@ -22,7 +25,8 @@ _SELECTOR = f"{names.CONTROL_PLANE} in (postgres-operator,pgo)"
 class Operator:
     """The running operator. ``restarts`` counts its container's; ``version`` is as labelled.
 
-    ``lease_holder`` is the identity in its leader election lease, None where it uses none.
+    ``lease_holder`` is the identity in its leader election lease ``lease_name``, both None where it
+    uses none.
     """
 
     namespace: str
@@ -33,6 +37,7 @@ class Operator:
     version: str
     restarts: int
     api_versions: tuple[str, ...]
+    lease_name: str | None
     lease_holder: str | None
 
     @property
@@ -115,7 +120,11 @@ def _look(kube: Kube, namespace: str) -> Operator | str:
     pods = [one for one in _operator_pods(kube, namespace) if _runs(one)]
     if len(pods) != 1:
         return f"{len(pods)} operator pods run where one should"
-    return _operator(kube, namespace, name, pods[0], crd)
+    found = _operator(kube, namespace, name, pods[0], crd)
+    if found.lease_name and not (found.lease_holder or "").startswith(found.pod):
+        holder = found.lease_holder or "nobody"
+        return f"{found.pod} does not lead yet: lease {found.lease_name} is held by {holder}"
+    return found
 
 
 def _operator(kube: Kube, namespace: str, name: str, pod: Object, crd: Object) -> Operator:
@@ -138,13 +147,31 @@ def _operator(kube: Kube, namespace: str, name: str, pod: Object, crd: Object) -
         pod=pod["metadata"]["name"],
         pod_uid=pod["metadata"]["uid"],
         image=container["image"],
-        version=labelled or container["image"].rpartition(":")[2],
+        version=_said(kube, namespace, pod, container["name"])
+        or labelled
+        or container["image"].rpartition(":")[2],
         restarts=int(status.get("restartCount", 0)),
         api_versions=tuple(
             one["name"] for one in crd["spec"].get("versions") or [] if one.get("served")
         ),
+        lease_name=lease_name,
         lease_holder=lease["spec"].get("holderIdentity") if lease else None,
     )
+
+
+def _said(kube: Kube, namespace: str, pod: Object, container: str) -> str | None:
+    """Return the version that the running program writes on every line of its log.
+
+    Labels are the installer's word: an image of another release under them goes unnoticed.
+    """
+    try:
+        text = kube.logs(
+            namespace, pod["metadata"]["name"], container=container, limit_bytes=_LOG_BYTES
+        )
+    except ApiProblem:
+        return None
+    found = _VERSION.search(text)
+    return found[1] if found else None
 
 
 def _deployment(kube: Kube, namespace: str) -> Object | None:

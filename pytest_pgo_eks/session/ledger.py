@@ -15,6 +15,7 @@ from pathlib import Path
 from pytest_pgo_eks.clusters.base import LedgerEntry, Provider, Swept, state_root
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.session import operators
 from pytest_pgo_eks.settings import Settings
 
 
@@ -48,6 +49,13 @@ def sweep(
         if swept == "left":
             yield f"cluster {entry.name} is left by a run that was killed; remove it: {entry.remove}"
             continue
+        record = operators.record_of(path)
+        try:
+            kept = operators.remove(record, entry.provider, progress)
+        except PgoEksError as error:
+            yield f"{error}; its list: {record}"
+            continue
+        yield from kept
         path.unlink(missing_ok=True)
         if swept == "removed":
             yield f"removed cluster {entry.name}, which a run that was killed had left"

@@ -22,7 +22,7 @@ from pytest_pgo_eks.report import allure, summary, views
 from pytest_pgo_eks.report import document as verdicts
 from pytest_pgo_eks.report.gate.decision import lines as decision_lines
 from pytest_pgo_eks.report.verdict import EXIT_GATE, exit_status
-from pytest_pgo_eks.session import circumstances, ledger
+from pytest_pgo_eks.session import circumstances, ledger, operators
 from pytest_pgo_eks.session.console import Console, Follower
 from pytest_pgo_eks.session.gate import Gate, write_decision
 from pytest_pgo_eks.session.run import Run, forget_directory
@@ -94,6 +94,7 @@ class Controller:
         """Refuse what cannot work while nothing is created yet."""
         run = self._run
         refuse_manifest(run.settings, items)
+        operators.refuse(run.settings)
         if run.settings.reuse is None:
             # A version that a user's manifest declares has to be there before anything is made.
             declared = declared_version(run.settings)
@@ -142,6 +143,9 @@ class Controller:
         try:
             if handle is not None:
                 run.provider.destroy(handle, run.progress)
+                record = operators.record_of(run.ledger)
+                for line in operators.remove(record, handle.provider, run.progress):
+                    self._console.line(f"pgo: {line}")
             elif run.provider.sweep(entry, run.progress) == "left":
                 self._say_how_to_remove(entry)
                 return

@@ -20,6 +20,7 @@ from pytest_pgo_eks.gherkin.collector import all_tags
 from pytest_pgo_eks.gherkin.selection import uses_cluster
 from pytest_pgo_eks.pgo.manifest import is_shipped, render
 from pytest_pgo_eks.progress import Progress
+from pytest_pgo_eks.session import operators
 from pytest_pgo_eks.session.shared import Shared
 from pytest_pgo_eks.settings import Settings
 from pytest_pgo_eks.timeouts import Timeouts
@@ -68,8 +69,9 @@ def images(kube: Kube, namespaces: Iterable[str]) -> list[dict[str, str | None]]
 class Subject:
     """Answers ``pytest_pgo_…`` with PGO and its PostgresCluster, through one client a process."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, record: Path) -> None:
         self._shared = shared
+        self._record = record
         self._clients: dict[Path, Kube] = {}
         self._postgres: list[PostgresCluster] = []
 
@@ -87,10 +89,12 @@ class Subject:
 
     @pytest.hookimpl(trylast=True)
     def pytest_pgo_operator(
-        self, cluster: ClusterHandle, settings: Settings, progress: Progress
+        self, cluster: ClusterHandle, settings: Settings, progress: Progress, first: bool
     ) -> Operator:
         from pytest_pgo_eks.pgo import verify
 
+        if first:
+            operators.ensure(self._kube(cluster), cluster, settings, self._record, progress)
         within_s = Timeouts.of(settings)["operator-ready"]
         from pytest_pgo_eks.clusters.operators import operator_namespace
 
@@ -184,6 +188,10 @@ class Subject:
         namespaces = [settings.namespace, *([STAND_IN_NAMESPACE] if cluster.stand_in else [])]
         namespaces += [cluster.adopted[0]] if cluster.adopted else []
         collect(self._kube(cluster), namespaces, folder, headline=headline)
+        if cluster.provider == "kind" and self._shared.first("kind-logs"):
+            from pytest_pgo_eks.clusters.kind import export_logs
+
+            export_logs(cluster, folder / "kind")
 
     def pytest_sessionfinish(self) -> None:
         for postgres in self._postgres:

@@ -16,6 +16,7 @@ from pytest_pgo_eks.session.console import Console, worker_progress
 from pytest_pgo_eks.session.evidence import Witness
 from pytest_pgo_eks.session.gate import Gate
 from pytest_pgo_eks.session.lifecycle import PROGRESS_FILE, Controller
+from pytest_pgo_eks.session.operators import record_of
 from pytest_pgo_eks.session.run import RUN, Run, open_ledger, run_directory
 from pytest_pgo_eks.session.subject import Subject
 from pytest_pgo_eks.settings import Settings
@@ -50,7 +51,7 @@ def wire(config: pytest.Config, settings: Settings, added: Iterable[Provider]) -
         parallel = getattr(config.option, "dist", "no") != "no"
         manager.register(Controller(run, console, parallel=parallel, gate=gate), "pgo-controller")
     config.stash[RUN] = run
-    manager.register(Subject(run.shared), "pgo-subject")
+    manager.register(Subject(run.shared, record_of(ledger)), "pgo-subject")
     manager.register(Witness(run, worker=workerinput is not None), "pgo-witness")
     if getattr(config.option, "allure_report_dir", None):
         _bridge_to_allure(config, run_dir)

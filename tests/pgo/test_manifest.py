@@ -12,8 +12,9 @@ import yaml
 from pytest_pgo_eks import shipped
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.pgo import manifest as manifests
-from pytest_pgo_eks.pgo import render
+from pytest_pgo_eks.pgo import load, render
 from pytest_pgo_eks.settings import Settings
+from pytest_pgo_eks.settings_install import InstallSettings
 
 OWN: dict[str, Any] = yaml.safe_load((shipped.fixtures() / "postgres" / "cluster.yaml").read_text())
 
@@ -232,3 +233,35 @@ def test_unnamed_sets_are_called_as_pgo_calls_them() -> None:
     assert not manifests.declared(manifest).proxy
     found = manifests.declared(OWN)
     assert (found.instances, found.repos, found.proxy) == (3, ("repo1",), True)
+
+
+def test_what_a_manifest_does_not_say_comes_from_the_settings() -> None:
+    install = InstallSettings(
+        storage_class="fast", storage="7Gi", cpu="2", memory="4Gi", replicas=5, spread="preferred"
+    )
+    spec = render(Settings("kubeconfig", install=install))["spec"]
+    instances = spec["instances"][0]
+    claim = instances["dataVolumeClaimSpec"]
+    assert instances["replicas"] == 5
+    assert claim["storageClassName"] == "fast"
+    assert claim["resources"]["requests"]["storage"] == "7Gi"
+    assert instances["resources"]["limits"] == {"cpu": "2", "memory": "4Gi"}
+    assert instances["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
+    assert instances["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway"
+    repo = spec["backups"]["pgbackrest"]["repos"][0]["volume"]["volumeClaimSpec"]
+    assert repo["storageClassName"] == "fast"
+
+
+def test_what_a_users_manifest_says_stays(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    found = load(shipped.fixtures() / "postgres" / "cluster.yaml")
+    instances = found["spec"]["instances"][0]
+    instances["resources"] = {"limits": {"cpu": "1"}}
+    instances["dataVolumeClaimSpec"]["storageClassName"] = "slow"
+    path.write_text(yaml.safe_dump(found), "utf-8")
+    install = InstallSettings(storage_class="fast", cpu="2", replicas=5, storage="7Gi")
+    settings = Settings("kubeconfig", manifest=path, install=install)
+    mine = render(settings)["spec"]["instances"][0]
+    assert mine["resources"] == {"limits": {"cpu": "1"}}
+    assert mine["dataVolumeClaimSpec"]["storageClassName"] == "slow"
+    assert mine["replicas"] == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,28 @@ class Made:
 
 @dataclass(frozen=True)
 class Installed:
-    """What an installation created, in the order of creation. What was there before is not in it."""
+    """What an installation created, in the order of creation. What was there before is not in it.
 
-    made: tuple[Made, ...]
+    ``kubeconfig`` and ``context`` lead a later process to the cluster.
+    """
+
+    made: tuple[Made, ...] = ()
+    kubeconfig: str = ""
+    context: str | None = None
 
     def write(self, path: Path) -> None:
         """Keep it where a later process finds it."""
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps([asdict(one) for one in self.made], indent=1), "utf-8")
+        draft = path.with_name(f".{path.name}.tmp")
+        draft.write_text(json.dumps(asdict(self), indent=1), "utf-8")
         draft.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Installed:
-        return cls(tuple(Made(**one) for one in json.loads(path.read_text("utf-8"))))
+        found = json.loads(path.read_text("utf-8"))
+        return cls(**{**found, "made": tuple(Made(**one) for one in found["made"])})
+
+    def plus(self, one: Made) -> Installed:
+        return replace(self, made=(*self.made, one))
 
 
 def install(
@@ -64,7 +73,7 @@ def install(
     :raises Conflict: somebody else owns a field of an object that is there already.
     :raises Inconclusive: a definition is not established in time.
     """
-    done = Installed.read(record).made if record.exists() else ()
+    done = Installed.read(record) if record.exists() else Installed()
     with (progress or silent()).phase("installing the operator") as phase:
         for one in _ordered(objects):
             meta = one["metadata"]
@@ -74,16 +83,16 @@ def install(
             before = kube.find(kind, name, namespace)
             if before is None:
                 # Known before it exists: a process that dies here leaves no orphan behind.
-                Installed((*done, Made(kind, name, namespace))).write(record)
+                done.plus(Made(kind, name, namespace)).write(record)
                 uid = kube.apply(one)["metadata"]["uid"]
-                done = (*done, Made(kind, name, namespace, uid))
-                Installed(done).write(record)
-            elif one["kind"] == "CustomResourceDefinition" and _spared(before, one, done):
+                done = done.plus(Made(kind, name, namespace, uid))
+                done.write(record)
+            elif one["kind"] == "CustomResourceDefinition" and _spared(before, one, done.made):
                 continue
             elif one["kind"] != "Namespace":
                 kube.apply(one)
         _until_established(kube, objects, within_s)
-    return Installed(done)
+    return done
 
 
 def uninstall(kube: Kube, record: Path, *, progress: Progress | None = None) -> list[str]:

@@ -49,11 +49,11 @@ def overrides_of(settings: Settings) -> Overrides:
     }
     secrets: list[str] = []
     made: dict[str, str] = {}
-    for number, one in enumerate(_words(given.pull_secrets)):
+    for one in _words(given.pull_secrets):
         if "/" not in one and "." not in one:
             secrets.append(one)
             continue
-        name = f"{_OURS}-{number}" if number else _OURS
+        name = f"{_OURS}-{len(made)}" if made else _OURS
         made[name] = _docker_config(Path(one).expanduser())
         secrets.append(name)
     annotations = _pairs("--pgo-operator-annotations", given.annotations)

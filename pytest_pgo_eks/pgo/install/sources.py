@@ -95,7 +95,8 @@ def _unpacked(given: str, archive: Path, scratch: Path) -> Path:
                 _refuse_large(given, sum(one.size for one in packed_tar.getmembers()))
                 packed_tar.extractall(into, filter="data")
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageProblem(f"--pgo-install {given}: cannot be unpacked: {error}") from error
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageProblem(f"--pgo-install {given}: cannot be unpacked: {said}") from error
     inside = list(into.iterdir())
     # Archives of repositories have one folder on top, named after the commit.
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else into
