@@ -283,6 +283,23 @@ async def test_rights_can_be_asked_for(bench: Bench) -> None:
 
 
 @served()
+async def test_a_list_of_objects_is_applied_like_its_items(bench: Bench) -> None:
+    """No server serves the kind List: kubectl then asks for version 2 of OpenAPI, as protobuf."""
+    kubectl = _kubectl(bench)
+    names = ("a", "b")
+    items = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} for name in names
+    ]
+    both = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    assert "configmap/b created" in await kubectl("apply", "-f", "-", stdin=both)
+    assert "configmap/b serverside" in await kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=both
+    )
+    assert "configmap/b unchanged" in await kubectl("apply", "-f", "-", stdin=both)
+    assert 'configmap "b" deleted' in await kubectl("delete", "-f", "-", stdin=both)
+
+
+@served()
 async def test_resources_and_fields_are_explained(bench: Bench) -> None:
     kubectl = _kubectl(bench)
     schema: Obj = {
@@ -297,6 +314,7 @@ async def test_resources_and_fields_are_explained(bench: Bench) -> None:
     assert "example.com/v1" in await kubectl("api-versions")
     assert "livenessProbe" in await kubectl("explain", "pod.spec.containers")
     assert "How big." in await kubectl("explain", "wd.spec")
+    assert "managedFields" in await kubectl("explain", "wd", "--recursive")
     assert "stand-in" in await kubectl("version")
     one = (
         '{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w"},"spec":{"size":1}}'

@@ -67,6 +67,9 @@ async def test_spdy_is_refused_with_the_way_out(bench: Bench) -> None:
         async with admin._open().post(url, headers=headers) as answer:
             assert answer.status == 400
             assert "WebSocket only" in (await answer.json())["message"]
+        # What kubectl shows of a mistyped container, as it falls back to SPDY.
+        async with admin._open().post(url + "&container=nosuch", headers=headers) as answer:
+            assert (await answer.json())["message"] == "container nosuch is not valid for pod web"
 
 
 @served(kubelet_token=TOKEN)

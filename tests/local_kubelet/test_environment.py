@@ -106,7 +106,7 @@ def test_command_and_args() -> None:
     env = {"A": "1"}
     assert command({"command": ["a", "$(A)"], "args": ["b"]}, env, ["x"]) == ["a", "1", "b"]
     assert command({}, env, ["x", "y"]) == ["x", "y"]
-    assert command({"args": ["b"]}, env, ["x", "y"]) == ["x", "b"]
+    assert command({"args": ["b", "$(A)"]}, env, ["x", "y"]) == ["b", "1"]
 
 
 def test_fields() -> None:

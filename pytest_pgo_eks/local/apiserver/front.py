@@ -71,7 +71,8 @@ class Front:
             return self._health(request, plain)
         if plain == "/openapi/v2" and "proto-openapi" in request.headers.get("Accept", ""):
             return web.Response(
-                body=openapi.V2_PROTOBUF, headers={"Content-Type": openapi.PROTOBUF}
+                body=openapi.V2_PROTOBUF,
+                headers={"Content-Type": openapi.PROTOBUF, "Vary": "Accept"},
             )
         aggregated = plain in {"/api", "/apis"} and _wants_aggregated(request)
         key = plain + ("#" if aggregated else "")

@@ -19,7 +19,8 @@ _SCALARS: dict[str, Obj] = {
     "microtime": {"type": "string", "format": "date-time"},
     "qty": {"type": "string"},
     "intstr": {"type": "string", "format": "int-or-string"},
-    "any": {},
+    # Not empty: "kubectl explain --recursive" refuses a schema that says nothing.
+    "any": {"description": "Any JSON value."},
 }
 _QUERY = ("pretty", "dryRun", "fieldManager", "fieldValidation", "force")
 _PATCHES = (

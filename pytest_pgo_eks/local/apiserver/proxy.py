@@ -112,6 +112,8 @@ class KubeletProxy:
             raise _silent(call, url, error) from error
 
     async def _stream(self, request: web.BaseRequest, call: Call, pod: Obj) -> web.StreamResponse:
+        # First of all: kubectl that was refused over WebSocket tries SPDY and shows that answer.
+        where = _where(call, pod)
         upgrade = request.headers.get("Upgrade", "").lower()
         if upgrade != "websocket":
             raise bad_request(
@@ -121,7 +123,7 @@ class KubeletProxy:
                 if upgrade.startswith("spdy")
                 else "Upgrade request required"
             )
-        url = self._kubelet(pod) + _where(call, pod)
+        url = self._kubelet(pod) + where
         query = _query(request, call)
         wanted = _protocols(request)
         if call.subresource == "portforward" and tunnel.PROTOCOL in wanted:

@@ -73,10 +73,12 @@ def environment(
 
 
 def command(container: Obj, env: Mapping[str, str], default: Sequence[str]) -> list[str]:
-    """Return the program and its arguments; the image's own command when neither is given."""
-    given = container.get("command")
-    args = container.get("args") or []
-    words = [*(given or []), *args] if given else [*default[: 1 if args else None], *args]
+    """Return the program and its arguments; the image's own command when neither is given.
+
+    As in the images these stand for, that one is no entry point: arguments alone replace it, so
+    that ``kubectl run NAME --image=stand-in/python:3 -- python3 -c …`` works.
+    """
+    words = [*(container.get("command") or []), *(container.get("args") or [])] or default
     return [expand(word, env) for word in words]
 
 
