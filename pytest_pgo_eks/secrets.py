@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, quote_plus
 
 MASK = "********"
 
@@ -44,10 +48,26 @@ _lock = threading.Lock()
 
 
 def register(value: str) -> None:
-    """Make ``filtered`` hide ``value`` from now on. Values under four characters are ignored."""
+    """Make ``filtered`` hide ``value`` from now on, however it is written. Values under four characters are ignored."""
     if len(value) >= 4:
         with _lock:
-            _known.add(value)
+            _known.update(_written(value))
+
+
+def _written(value: str) -> set[str]:
+    """Return ``value`` and how JSON, a shell, a URL, HTML, Python and Kubernetes write it."""
+    data = value.encode("utf-8", "replace")
+    return {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(str(value))[1:-1],
+        value.replace("'", "'\"'\"'"),
+        quote(data, safe=""),
+        quote_plus(data),
+        html.escape(value),
+        base64.b64encode(data).decode(),
+    }
 
 
 def filtered(text: str) -> str:

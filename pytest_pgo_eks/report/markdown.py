@@ -178,8 +178,9 @@ def _foot(document: Json) -> Iterator[str]:
 
 def text(value: str) -> str:
     """Return ``value`` so that Markdown and HTML show it as it is."""
-    inert = escape(line(value, 2000), quote=False).replace("@", "&#64;")
-    return _SPECIAL.sub(r"\\\1", inert).replace("://", ":&#47;/")
+    inert = _SPECIAL.sub(r"\\\1", escape(line(value, 2000), quote=False))
+    # Neither a mention of somebody nor a link that the viewer makes of its own.
+    return inert.replace("@", "&#64;").replace("://", ":&#47;/")
 
 
 def code(value: str) -> str:

@@ -107,7 +107,7 @@ _RULES = """
 html{color-scheme:light dark;font:clamp(15px,.55vw + 11px,22px)/1.5 system-ui,-apple-system,"Segoe UI",
 Roboto,"Noto Sans",sans-serif;background:var(--ground);color:var(--ink);scroll-padding-top:1rem;
 -webkit-text-size-adjust:100%}
-body{margin:0}
+body{margin:0;overflow-wrap:anywhere}
 a{color:var(--link);text-underline-offset:.15em}
 a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--link);
 outline-offset:2px;border-radius:.2rem}
@@ -170,8 +170,9 @@ white-space:nowrap}
 .badge.inconclusive,.c.inconclusive{background:var(--inconclusive-tint);color:var(--inconclusive)}
 .badge.skipped,.c.skipped,.badge.uncovered{background:var(--skipped-tint);color:var(--skipped)}
 .c{font-weight:700}
-.mosaic{margin:.3rem 0 1.2rem}.mosaic th{width:1%;min-width:0;white-space:nowrap;padding-right:1.5rem;
-vertical-align:middle}
+.mosaic{margin:.3rem 0 1.2rem;table-layout:fixed}
+.mosaic th{width:23%;min-width:0;padding-right:1.5rem;vertical-align:middle}
+.mosaic thead th{width:auto}
 .mosaic th,.mosaic td{border:0;padding-top:.15rem;padding-bottom:.15rem}.mosaic td{padding-right:0}
 .cells{display:flex;flex-wrap:wrap;gap:.2rem;list-style:none}
 .cells a{display:block;width:1.65rem;text-align:center;border-radius:.25rem;font-weight:700;
@@ -191,11 +192,11 @@ summary .badge{margin-right:.35rem}
 .steps{list-style:none;margin:.4rem 0}
 .steps li{display:grid;grid-template-columns:1.4rem minmax(0,1fr) auto;gap:.4rem;padding:.1rem 0}
 .steps .failed{color:var(--violation);font-weight:600}
-.facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem}
+.facts{display:grid;grid-template-columns:minmax(5rem,auto) minmax(0,1fr);gap:.15rem 1rem}
 .facts dt{color:var(--soft)}
 .facts dd{overflow-wrap:anywhere}
 .chip{border:1px solid var(--line);border-radius:.3rem;padding:0 .35rem;font-size:.82rem;
-color:var(--soft);white-space:nowrap}
+color:var(--soft)}
 .plain{list-style:none}.plain li{padding:.12rem 0;overflow-wrap:anywhere}
 .hid{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 .timeline{overflow-x:auto;margin:.7rem 0;border:1px solid var(--line);border-radius:.4rem;
