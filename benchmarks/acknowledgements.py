@@ -115,6 +115,7 @@ def main() -> int:
             rate, cpu = probe(agent, paced, home / "h.gz", given.seconds)
             results.setdefault("probe, paced", []).append(rate)
             results.setdefault("  of one core, paced", []).append(cpu)
+        agent.close()
     medians = {name: statistics.median(values) for name, values in results.items()}
     for name, value in medians.items():
         print(f"  {name:<28} {value:10.2f}" + ("" if "core" in name else " acknowledgements/s"))

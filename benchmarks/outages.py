@@ -154,6 +154,7 @@ def measure(mode: Mode, count: int, tls: bool, server: local_postgres.Server) ->
             poller.stop()
             retrier.stop()
             told = probe.status()
+        agent.close()
         history = History.load(home / "h.jsonl.gz")
     print(
         f"{mode}, {'TLS and ' if tls else ''}SCRAM, {len(history.ops)} operations recorded, "

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from pytest_pgo_eks.errors import BrokenHistory, ExecProblem, Inconclusive, NotFound, WaitTimeout
 from pytest_pgo_eks.probe.agent import records
+from pytest_pgo_eks.probe.channel import Channel
 from pytest_pgo_eks.probe.package import archive
 from pytest_pgo_eks.probe.plan import Answer, Login, MonitorSpec, PathSpec
 from pytest_pgo_eks.probe.shell import Running, Shell, tail
@@ -38,6 +39,12 @@ class Installed:
         self.pod = pod
         self._python = python
         self._home = home
+        command = self.command("serve")
+        self._channel = Channel(shell, namespace, pod, command, f"the probe in {namespace}/{pod}")
+
+    def close(self) -> None:
+        """End the process that answers; runs that are under way go on."""
+        self._channel.close()
 
     def install(self) -> None:
         """Copy the agent into the pod.
@@ -46,7 +53,9 @@ class Installed:
         """
         data = archive()
         # head counts, so nothing depends on an end of input that exec cannot say before 1.30.
-        script = f'mkdir -p "$1" && head -c {len(data)} > "$1/agent.zip" && "$2" -c "$3"'
+        # Another worker may have copied it already and be running it: it is never half there.
+        new = '"$1/agent.zip.$$"'
+        script = f'mkdir -p "$1" && head -c {len(data)} > {new} && mv {new} "$1/agent.zip" && "$2" -c "$3"'
         check = "import asyncio, ssl, sys; sys.exit(sys.version_info < (3, 11))"
         ran = self._shell.exec(
             self.namespace,
@@ -65,27 +74,18 @@ class Installed:
         # -I: nothing of the image's environment or user site changes what runs; -S starts faster.
         return [self._python, "-I", "-S", f"{self._home}/agent.zip", *arguments]
 
-    def call(self, *arguments: str, stdin: Any = None, deadline_s: float = 30.0) -> list[Any]:
-        """Run one agent command and return its answers, one per line of output.
+    def call(
+        self, do: str, directory: str = "", *, stdin: Any = None, deadline_s: float = 30.0
+    ) -> list[Any]:
+        """Have the agent do one thing and return its answers.
 
-        :raises ExecProblem: it failed or answered something else than JSON.
+        What needs a password travels on a standard input: arguments show in process lists.
+
+        :raises ExecProblem: it failed, or did not answer in time.
         """
-        ran = self._shell.exec(
-            self.namespace,
-            self.pod,
-            self.command(*arguments),
-            stdin=None if stdin is None else json.dumps(stdin) + "\n",
-            deadline_s=deadline_s,
-        )
-        try:
-            answers = [json.loads(line) for line in ran.stdout.splitlines()]
-        except ValueError:
-            answers = []
-        if ran.exit_status != 0 or not answers:
-            raise ExecProblem(
-                f"probe {arguments[0]} in {self.namespace}/{self.pod} ended with "
-                f"{ran.exit_status}: {tail(ran)}"
-            )
+        answers = self._channel.ask(do, directory=directory, stdin=stdin, deadline_s=deadline_s)
+        if not answers:
+            raise ExecProblem(f"probe {do} in {self.namespace}/{self.pod}: no answer")
         return answers
 
     def ask(
@@ -273,7 +273,6 @@ class Probe:
         return self.file
 
     def _tell(self, command: dict[str, Any], deadline_s: float = 30.0) -> dict[str, Any]:
-        # A login may be in the command, and arguments show in process lists: standard input.
         (answer,) = self._installed.call(
             "ctl", self.directory, stdin=command, deadline_s=deadline_s
         )

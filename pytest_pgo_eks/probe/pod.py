@@ -187,9 +187,16 @@ class Keeper:
         """
         found = self._cluster.find("Pod", self._name, self._namespace)
         if self._installed is None or found is None or _over(found) or _life(found) != self._life:
+            self.close()
             self._installed = self._make()
             self._life = _life(self._cluster.find("Pod", self._name, self._namespace) or {})
         return self._installed
+
+    def close(self) -> None:
+        """Let go of the agent; the pod stays."""
+        if self._installed is not None:
+            self._installed.close()
+        self._installed = None
 
 
 def remove(cluster: Cluster, namespace: str, *, name: str = DEFAULT_NAME) -> None:

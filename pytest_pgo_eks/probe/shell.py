@@ -18,9 +18,10 @@ class Ran(Protocol):
 
 
 class Running(Protocol):
-    """A command that still runs."""
+    """A command that still runs. ``read`` returns None at its end."""
 
     def read(self, timeout_s: float) -> tuple[str, bytes] | None: ...
+    def write(self, data: bytes) -> None: ...
     def close(self) -> None: ...
 
 
@@ -37,7 +38,9 @@ class Shell(Protocol):
         deadline_s: float = 30.0,
     ) -> Ran: ...
 
-    def open_exec(self, namespace: str, pod: str, command: Sequence[str]) -> Running: ...
+    def open_exec(
+        self, namespace: str, pod: str, command: Sequence[str], *, stdin: bool = False
+    ) -> Running: ...
 
 
 def tail(ran: Ran) -> str:

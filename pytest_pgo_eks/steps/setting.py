@@ -55,7 +55,9 @@ def pgo_probe(
             node_selector={aim.HOSTNAME: node} if node else None,
         )
 
-    yield Keeper(kube, namespace, name, make)
+    keeper = Keeper(kube, namespace, name, make)
+    yield keeper
+    keeper.close()
     remove(kube, namespace, name=name)
 
 

@@ -26,10 +26,11 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Installed:
+def installed(tmp_path: Path) -> Iterator[Installed]:
     agent = Installed(Local(), "here", "this", python=sys.executable, home=str(tmp_path / "pod"))
     agent.install()
-    return agent
+    yield agent
+    agent.close()
 
 
 @pytest.fixture

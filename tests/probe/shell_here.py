@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import subprocess
 import time
@@ -43,13 +44,23 @@ class Local:
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def open_exec(self, namespace: str, pod: str, command: Sequence[str]) -> Follower:
-        return Follower(command, self.cut)
+    def open_exec(
+        self, namespace: str, pod: str, command: Sequence[str], *, stdin: bool = False
+    ) -> Follower:
+        # Only the stream is cut: what was asked and not answered is not asked again.
+        return Follower(command, (lambda: False) if stdin else self.cut, stdin=stdin)
 
 
 class Follower:
-    def __init__(self, command: Sequence[str], cut: Callable[[], bool]) -> None:
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    def __init__(
+        self, command: Sequence[str], cut: Callable[[], bool], *, stdin: bool = False
+    ) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
         self._cut = cut
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None
@@ -63,14 +74,24 @@ class Follower:
         if not self._selector.select(max(0.0, ends - time.monotonic())):
             raise TimeoutError
         # An odd size, so that lines are torn.
-        data = self._out.raw.read(1021)  # type: ignore[attr-defined]
+        data = os.read(self._out.fileno(), 1021)
         return ("stdout", data) if data else None
+
+    def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        while data:
+            data = data[os.write(self._process.stdin.fileno(), data) :]
 
     def exit_status(self) -> int:
         return self._process.wait(timeout=10)
 
     def close(self) -> None:
         self._selector.close()
+        if self._process.stdin is not None:
+            # As an exec that is let go: its input ends, and so does a command that listens.
+            self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
         self._process.kill()
         with contextlib.suppress(OSError):
             self._out.close()

@@ -44,6 +44,7 @@ def test_a_pod_is_made_used_and_removed(standin: ClusterHandle, tmp_path: Path) 
                 if "→ master" in str(History.of(probe.lines()).events):
                     break
             probe.mark("the label was changed")
+        agent.close()
         pod.remove(kube, NAMESPACE)
         kube.delete("Namespace", NAMESPACE)
     history = History.load(tmp_path / "h.jsonl.gz")

@@ -30,7 +30,10 @@ def test_a_stream_cut_again_and_again_loses_nothing(login: Login, tmp_path: Path
     agent = Installed(shell, "here", "this", python=sys.executable, home=str(tmp_path / "pod"))
     agent.install()
     agent.prepare(login, counters=8)
-    with agent.start([PathSpec("primary", login, workers=3)], tmp_path / "h.jsonl.gz") as probe:
+    with (
+        closing(agent),
+        agent.start([PathSpec("primary", login, workers=3)], tmp_path / "h.jsonl.gz") as probe,
+    ):
         for _ in range(20):
             probe.stream.wait(len(probe.stream.lines), 0.2)
         probe.quiet()

@@ -25,7 +25,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import oneshot, readback, workload
+from . import oneshot, readback, serve, workload
 from .append import Lists
 from .load import Clients, PathPlan
 from .load import Path as LoadPath
@@ -266,6 +266,11 @@ def main(argv: list[str]) -> int:
     match argv:
         case ["run", directory]:
             return _daemon(Path(directory), json.loads(sys.stdin.readline()))
+        case ["spare"]:
+            told = json.loads(sys.stdin.readline() or "null")
+            return _daemon(Path(told["directory"]), told["config"]) if told else 0
+        case ["serve"]:
+            return asyncio.run(serve.Server().run())
         case ["foreground", directory]:
             return _foreground(Path(directory), json.loads(sys.stdin.readline()))
         case ["ask"]:
@@ -275,7 +280,7 @@ def main(argv: list[str]) -> int:
             sql = workload.prepare_sql(wanted["counters"], wanted.get("role"))
             return oneshot.main({"target": wanted["target"], "sql": sql})
     print(
-        "usage: run DIR | foreground DIR | ctl DIR | follow DIR OFFSET | ask | prepare",
+        "usage: run DIR | foreground DIR | ctl DIR | follow DIR OFFSET | ask | prepare | serve",
         file=sys.stderr,
     )
     return 2

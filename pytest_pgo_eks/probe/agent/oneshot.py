@@ -128,29 +128,33 @@ async def ask_once(spec: dict[str, Any], sql: str, deadline_s: float) -> dict[st
     return out
 
 
-def main(wanted: dict[str, Any]) -> int:
-    """Ask ``times`` times (1 by default), ``at_once`` connections side by side; print JSON lines."""
+async def answers(wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask ``times`` times (1 by default), ``at_once`` connections side by side."""
+    gate = asyncio.Semaphore(int(wanted.get("at_once", 8)))
 
-    async def go() -> list[dict[str, Any]]:
-        gate = asyncio.Semaphore(int(wanted.get("at_once", 8)))
+    async def one(target_spec: dict[str, Any], sql: str) -> dict[str, Any]:
+        async with gate:
+            return await ask_once(target_spec, sql, float(wanted.get("deadline_s", 10.0)))
 
-        async def one(target_spec: dict[str, Any], sql: str) -> dict[str, Any]:
-            async with gate:
-                return await ask_once(target_spec, sql, float(wanted.get("deadline_s", 10.0)))
-
+    try:
         asks = wanted.get("asks") or [{"target": wanted["target"], "sql": wanted["sql"]}] * int(
             wanted.get("times", 1)
         )
         return list(await asyncio.gather(*(one(a["target"], a["sql"]) for a in asks)))
-
-    try:
-        answers = asyncio.run(go())
     except (ValueError, KeyError, TypeError) as error:
-        answers = [
-            {"stage": "usage", "code": "usage", "message": f"{type(error).__name__}: {error}"}
-        ]
-    for answer in answers:
+        return [{"stage": "usage", "code": "usage", "message": f"{type(error).__name__}: {error}"}]
+
+
+def main(wanted: dict[str, Any]) -> int:
+    """Print the answers as JSON lines."""
+    for answer in asyncio.run(answers(wanted)):
         print(json.dumps(answer))
+    forget_files()
+    return 0
+
+
+def forget_files() -> None:
+    """Remove the files that certificates were written to."""
     for name in _files.values():
         Path(name).unlink(missing_ok=True)
-    return 0
+    _files.clear()
