@@ -11,8 +11,8 @@ import yaml
 
 from pytest_pgo_eks import shipped
 from pytest_pgo_eks.errors import UsageProblem
-from pytest_pgo_eks.pgo import manifest as manifests
 from pytest_pgo_eks.pgo import load, render
+from pytest_pgo_eks.pgo import manifest as manifests
 from pytest_pgo_eks.settings import Settings
 from pytest_pgo_eks.settings_install import InstallSettings
 
