@@ -71,15 +71,15 @@ def demand_of(settings: Settings) -> Demand:
         requests = (one.get("resources") or {}).get("requests") or {}
         cpu = max(cpu, amount(requests.get("cpu", 0)))
         memory = max(memory, amount(requests.get("memory", 0)))
-    chosen = getattr(settings, "storage_class", None)
+    chosen = settings.install.storage_class
     return Demand(
-        instances=sum(int(one.get("replicas", 1)) for one in sets),
+        instances=settings.install.replicas or sum(int(one.get("replicas", 1)) for one in sets),
         needs_default_class=not chosen
         and any(not c.get("storageClassName") for c in _claims(spec)),
-        needs_zone_label=any(_spread_by_zone(one) for one in sets),
+        needs_zone_label=settings.install.spread != "preferred" and any(map(_spread_by_zone, sets)),
         apart=any(_apart(one) for one in sets),
-        cpu=cpu,
-        memory=memory or _LEAST_MEMORY,
+        cpu=amount(settings.install.cpu or 0) or cpu,
+        memory=amount(settings.install.memory or 0) or memory or _LEAST_MEMORY,
     )
 
 
@@ -87,6 +87,12 @@ def name_of(settings: Settings) -> str | None:
     """Return the name of the PostgresCluster that is to be made, None where the file has none."""
     name = _read(_path(settings)).get("metadata", {}).get("name")
     return str(name) if name else None
+
+
+def api_version(settings: Settings) -> str | None:
+    """Return the API version that the manifest is written in, None where the file has none."""
+    found = _read(_path(settings)).get("apiVersion")
+    return str(found) if found else None
 
 
 def refuse(kube: Kube, demand: Demand) -> None:

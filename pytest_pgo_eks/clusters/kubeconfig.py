@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_pgo_eks import shipped
-from pytest_pgo_eks.clusters import demands, detecting, premises, production, reach, rights
+from pytest_pgo_eks.clusters import (
+    demands,
+    detecting,
+    operators,
+    premises,
+    production,
+    reach,
+    rights,
+)
 from pytest_pgo_eks.clusters.base import (
     ClusterHandle,
     LedgerEntry,
@@ -18,7 +26,6 @@ from pytest_pgo_eks.clusters.base import (
     state_root,
 )
 from pytest_pgo_eks.clusters.images import probe_image
-from pytest_pgo_eks.clusters.operators import operator_namespace
 from pytest_pgo_eks.clusters.premises import Lease
 from pytest_pgo_eks.clusters.reach import Access
 from pytest_pgo_eks.clusters.rights import Missing
@@ -121,6 +128,12 @@ class KubeconfigProvider:
             if not settings.allow_production:
                 _refuse_production(access, kube)
             if settings.adopt is None:
+                operators.refuse(
+                    kube,
+                    settings.namespace,
+                    api_version=demands.api_version(settings),
+                    installing=_installing(settings),
+                )
                 demands.refuse(kube, demands.demand_of(settings))
             else:
                 _refuse_unknown(kube, settings.adopt)
@@ -134,10 +147,11 @@ class KubeconfigProvider:
         adopted = settings.adopt.partition("/")[0] if settings.adopt else None
         wanted = rights.needed(
             own=settings.namespace,
-            operator=operator_namespace(kube, settings.namespace),
+            operator=operators.operator_namespace(kube, settings.namespace),
             adopted=adopted,
             make_namespace=make_namespace,
             disrupt=settings.allow_disruption,
+            install=_installing(settings),
         )
         lacking = rights.missing(kube, wanted)
         if needed := [one for one in lacking if one.right.capability is None]:
@@ -196,6 +210,10 @@ def _clear(folder: Path, progress: Progress) -> None:
 
 def _cluster_name(settings: Settings) -> str | None:
     return None if settings.adopt else demands.name_of(settings)
+
+
+def _installing(settings: Settings) -> bool:
+    return settings.install.source not in (None, "installed")
 
 
 def _adopted(settings: Settings) -> tuple[str, str] | None:

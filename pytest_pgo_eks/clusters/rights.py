@@ -83,7 +83,9 @@ def _looks(scope: Scope) -> tuple[Right, ...]:
 RIGHTS: tuple[Right, ...] = (
     Right("cluster", "", "nodes", ("list",), "to know zones and what there is room for"),
     Right("cluster", "", "namespaces", ("get",), "to see whether a namespace is taken"),
-    Right("cluster", "storage.k8s.io", "storageclasses", ("list",), "to know the default one"),
+    Right(
+        "cluster", "storage.k8s.io", "storageclasses", ("get", "list"), "to know the default one"
+    ),
     Right(
         "cluster",
         "apiextensions.k8s.io",
@@ -143,6 +145,19 @@ RIGHTS: tuple[Right, ...] = (
 NAMESPACE = Right(
     "cluster", "", "namespaces", ("create", "delete"), "to have a namespace of its own"
 )
+# What an operator is made of; the server demands, too, that the run holds every right that it grants.
+INSTALL: tuple[Right, ...] = (
+    Right(
+        "cluster",
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        _MAKE,
+        "--pgo-install brings PGO's",
+    ),
+    Right("cluster", "rbac.authorization.k8s.io", "clusterroles", _MAKE, "PGO's own rights"),
+    Right("cluster", "rbac.authorization.k8s.io", "clusterrolebindings", _MAKE, "PGO's own rights"),
+    Right("own", "apps", "deployments", _MAKE, "--pgo-install brings the operator"),
+)
 # An adopted cluster is looked at, unless disruption is allowed; then it takes what our own does.
 _PROBE_ONLY = frozenset(
     {"pods", "pods/exec", "pods/log", "serviceaccounts", "networkpolicies", "events", "configmaps"}
@@ -156,28 +171,29 @@ def needed(
     adopted: str | None = None,
     make_namespace: bool = True,
     disrupt: bool = False,
+    install: bool = False,
 ) -> Iterator[tuple[Right, str]]:
     """Yield each right with the namespace it is needed in ("" for the whole cluster)."""
     if make_namespace:
         yield NAMESPACE, ""
+    if install:
+        yield from ((right, "" if right.scope == "cluster" else own) for right in INSTALL)
     for right in RIGHTS:
-        match right.scope:
-            case "cluster":
-                yield right, ""
-            case "own":
-                if adopted is None:
-                    yield right, own
-                    continue
-                if disrupt:
-                    yield right, adopted
-                if right.resource in _PROBE_ONLY:
-                    yield right, own
-            case "operator":
-                if operator and (adopted is None or disrupt or not _changes(right)):
-                    yield right, operator
-            case "adopted":
-                if adopted and not disrupt:
-                    yield right, adopted
+        places = {
+            "cluster": ("",),
+            "own": _of_our_own(right, own, adopted, disrupt=disrupt),
+            "operator": (operator,) if adopted is None or disrupt or not _changes(right) else (),
+            "adopted": (adopted,) if not disrupt else (),
+        }
+        yield from ((right, place) for place in places[right.scope] if place is not None)
+
+
+def _of_our_own(right: Right, own: str, adopted: str | None, *, disrupt: bool) -> tuple[str, ...]:
+    """Return where a right on the run's own namespace is needed, when a cluster elsewhere is judged."""
+    if adopted is None:
+        return (own,)
+    for_the_probe = (own,) if right.resource in _PROBE_ONLY else ()
+    return (adopted, *for_the_probe) if disrupt else for_the_probe
 
 
 def _changes(right: Right) -> bool:

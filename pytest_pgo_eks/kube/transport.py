@@ -252,12 +252,22 @@ class Transport:
                     self.reload(generation)
                     continue
                 pause_s = failed.pause_s(attempt, repeatable=repeatable)
+                if failed.problem.status == 401:
+                    raise self._expired(failed.problem) from failed.__cause__
                 if pause_s is None or attempt == _TRIES or self.closed.is_set():
                     raise failed.problem from failed.__cause__
                 if time.monotonic() + pause_s >= ends:
                     raise failed.problem from failed.__cause__
                 self.closed.wait(pause_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _expired(self, problem: ApiProblem) -> ApiProblem:
+        return ApiProblem(
+            f"{problem}; {self.kubeconfig} was read again and is not accepted either: its credentials "
+            "have expired or were withdrawn; log in again, then run on with --pgo-reuse or anew",
+            status=problem.status,
+            reason=problem.reason,
+        )
 
     def open(
         self,

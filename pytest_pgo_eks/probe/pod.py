@@ -218,7 +218,9 @@ def _state(pod: Object) -> str:
 def _hopeless(pod: Object) -> str | None:
     state = _state(pod)
     bad = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
-    return f"the probe's pod cannot run: {state}" if state.startswith(bad) else None
+    if not state.startswith(bad):
+        return None
+    return f"the probe's pod cannot run: {state}; name an image it can pull with --pgo-probe-image"
 
 
 def _over(pod: Object) -> bool:
