@@ -63,6 +63,7 @@ class Settings:
     adopt: str | None = None
     allow_disruption: bool = False
     allow_production: bool = False
+    allow_privileged: bool = False
     probe_image: str | None = None
     kubernetes_version: str | None = None
     kind_binary: str | None = None
@@ -190,6 +191,12 @@ OPTIONS: tuple[Option, ...] = (
         "--pgo-allow-production",
         "flag",
         "run on a cluster whose name or labels look like production",
+    ),
+    Option(
+        "allow_privileged",
+        "--pgo-allow-privileged",
+        "flag",
+        "allow a privileged helper pod for faults that nothing else can inject (partitions, clock)",
     ),
     Option(
         "probe_image",
@@ -396,6 +403,7 @@ _ONLY_FOR = {
     "context": ("kubeconfig", "eks"),
     "adopt": ("kubeconfig",),
     "allow_disruption": ("kubeconfig",),
+    "allow_privileged": ("kind", "k3s", "kubeconfig", "eks"),
     "kubernetes_version": ("kind", "k3s", "eks"),
     "kind_binary": ("kind",),
     "kind_image": ("kind",),

@@ -28,7 +28,11 @@ Feature: Failover when the network is cut
       @level-4
       Examples:
         | fault                                                               |
-        | the primary is cut off from everybody but its clients  |
+        | the primary is cut off from everybody but its clients               |
+
+      @level-4 @one-way-partition
+      Examples:
+        | fault                                                               |
         | the primary can send nothing                                        |
         | the primary can receive nothing                                     |
 

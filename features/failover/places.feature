@@ -30,7 +30,7 @@ Feature: Failover when a place is lost
         | fault                               |
         | the primary's node is drained       |
 
-      @level-3 @partition
+      @level-3 @node-partition
       Examples:
         | fault                               |
         | the primary's node is cut off       |

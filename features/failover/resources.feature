@@ -43,3 +43,17 @@ Feature: Failover when resources run out
       And the timeline was raised exactly as often as Patroni recorded a promotion
       And no acknowledged write is lost
       And no two primaries acknowledged writes at the same time
+
+  Rule: A wrong clock costs nothing
+    Leases are judged by when a change was seen, never by whose clock says what.
+
+    @disruptive @level-4 @clock-shift
+    Scenario: The primary's clock is ten minutes ahead and writes go on
+      Given a PostgresCluster with 3 instances and synchronous replication
+      And clients are writing through the primary Service
+      When the clock of the primary's node is ten minutes ahead
+      Then writes are acknowledged for a lease and 10 seconds without a pause of more than 2 seconds
+      When the fault is taken back
+      Then 3 instances are running and streaming within 2 minutes
+      And no acknowledged write is lost
+      And no two primaries acknowledged writes at the same time

@@ -22,7 +22,7 @@ from pytest_pgo_eks.faults.servers import (
 from pytest_pgo_eks.faults.switchover import Switchover
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.pgo import Instance, Observation, names
-from pytest_pgo_eks.scenario import roles, volumes
+from pytest_pgo_eks.scenario import cuts, roles, volumes
 from pytest_pgo_eks.scenario.application import require_pgbouncer
 from pytest_pgo_eks.scenario.stage import Stage
 
@@ -54,9 +54,7 @@ def _deleted(*, force: bool) -> Make:
 
 
 def _cut(kind: str, direction: str = "both") -> Make:
-    return lambda stage, _seen, one: network.pod_partitioned(
-        stage.kube, stage.namespace, [one.pod], kind=kind, direction=direction
-    )
+    return lambda stage, _seen, one: cuts.cut(stage, [one.pod], kind=kind, direction=direction)
 
 
 def _cut_but_for_clients(stage: Stage, _seen: Observation, one: Instance) -> Fault:
@@ -67,13 +65,7 @@ def _cut_but_for_clients(stage: Stage, _seen: Observation, one: Instance) -> Fau
     """
     pooler = stage.kube.list("Pod", stage.namespace, labels=_pooler(stage))
     spare = [stage.probe.pod, *(str(pod["metadata"]["name"]) for pod in pooler)]
-    return network.pod_partitioned(
-        stage.kube,
-        stage.namespace,
-        [one.pod],
-        kind="minority",
-        spare=[{"pod": pod} for pod in spare],
-    )
+    return cuts.cut(stage, [one.pod], kind="minority", spare=[{"pod": pod} for pod in spare])
 
 
 def _pooler(stage: Stage) -> dict[str, str]:
@@ -81,9 +73,7 @@ def _pooler(stage: Stage) -> dict[str, str]:
 
 
 def _without_api(stage: Stage, _seen: Observation, one: Instance) -> Fault:
-    return network.pod_partitioned(
-        stage.kube, stage.namespace, [one.pod], kind="api-unreachable", peers=["api"]
-    )
+    return cuts.cut(stage, [one.pod], kind="api-unreachable", peers=["api"])
 
 
 def _node(one: Instance) -> str:
@@ -133,6 +123,7 @@ AT_INSTANCE: Mapping[str, Make] = {
         stage.targets.instance(one.pod),
         delay_s=_DELAY_S,
     ),
+    "clock is shifted": cuts.clock_shifted,
     "data volume is full": lambda stage, _seen, one: volumes.fill(stage, one),
     "isolated by a NetworkPolicy": lambda stage, _seen, one: network.PolicyIsolated(
         stage.kube, stage.namespace, one.pod, stage.probe, stage.targets.instance(one.pod)
@@ -176,11 +167,7 @@ def at_every_standby(stage: Stage) -> None:
 def api_lost_everywhere(stage: Stage) -> None:
     """Cut every instance off from the API server, all at once."""
     pods = [one.pod for one in stage.postgres.observe().instances]
-    stage.bench.inject(
-        network.pod_partitioned(
-            stage.kube, stage.namespace, pods, kind="api-unreachable", peers=["api"]
-        )
-    )
+    stage.bench.inject(cuts.cut(stage, pods, kind="api-unreachable", peers=["api"]))
 
 
 def hold_back(stage: Stage) -> None:

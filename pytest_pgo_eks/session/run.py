@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pytest_pgo_eks.clusters.base import ClusterHandle, Provider, state_root
+from pytest_pgo_eks.clusters.privileged import with_allowed
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.session import ledger
@@ -96,7 +97,7 @@ class Run:
             handle = provider.create(settings, self.progress, self.ledger)
         else:
             handle = provider.adopt(settings, self.progress)
-        return handle.as_json()
+        return with_allowed(handle, settings).as_json()
 
     def _staged(self, name: str, hook: Callable[..., Any], **context: object) -> Any:
         def ask(*, first: bool) -> Any:

@@ -126,6 +126,12 @@ def packets_delayed(stage: Stage) -> None:
     aim.at_primary(stage, "packets are delayed")
 
 
+@when("the clock of the primary's node is ten minutes ahead")
+def clock_ahead(stage: Stage) -> None:
+    """Proven by its server's clock against another's; only where nodes are machines."""
+    aim.at_primary(stage, "clock is shifted")
+
+
 @when("the primary's data volume is full")
 def volume_full(stage: Stage) -> None:
     """A file takes the last byte; proven by df and by what the server says to a new page."""

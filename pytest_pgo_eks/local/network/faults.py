@@ -111,7 +111,7 @@ class Faults:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        found = {"partition", "zone-loss", "packet-loss"}
+        found = {"partition", "one-way-partition", "node-partition", "zone-loss", "packet-loss"}
         if self._lose and self._restore:
             found.add("node-loss")
         if self.delay_works:
