@@ -56,6 +56,14 @@ def _head(document: Json, level: str) -> Iterator[str]:
         yield f"> {text(document['disclaimer'])}"
         yield ""
     counts = document["counts"]
+    if decision := story.gate(document):
+        yield f"**{text(decision.headline)}**"
+        yield ""
+        for reason in decision.reasons[:_TROUBLES]:
+            yield f"- {text(reason)}"
+        if len(decision.reasons) > _TROUBLES:
+            yield f"- … and {len(decision.reasons) - _TROUBLES} more, in gate.json"
+        yield ""
     yield "| passed | violated | inconclusive | skipped | deselected | took |"
     yield "|--:|--:|--:|--:|--:|--:|"
     numbers = [counts[kind] for kind in ("pass", "violation", "inconclusive", "skipped")]

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pytest_pgo_eks.report.story import gate
 from pytest_pgo_eks.report.text import line
 
 _PREFIX = "pgo_conformance"
@@ -20,6 +21,7 @@ _HELP = {
     "run_duration_seconds": "How long the last run took",
     "run_end_timestamp_seconds": "When the last run ended",
     "run_evidence": "1 if the last run is evidence about PGO, 0 on the stand-in",
+    "run_gate_met": "1 if the gate was met, 0 if it was not; absent where the run had none",
     "run_info": "What the last run judged, as labels",
     "run_cost_dollars": "What the cluster of the last run cost",
     "run_leftovers": "What the last run could not remove",
@@ -67,6 +69,8 @@ def _of_run(document: Mapping[str, Any]) -> Iterator[Sample]:
     yield "run_duration_seconds", {}, document["took_s"]
     yield "run_end_timestamp_seconds", {}, _unix_s(document["ended"])
     yield "run_evidence", {}, not document["subject"]["stand_in"]
+    if decision := gate(document):
+        yield "run_gate_met", {}, decision.met
     subject, suite = document["subject"], document["suite"]
     told = {name: str(subject[name] or "") for name in ("patroni", "kubernetes", "region")}
     told["manifest_sha256"] = str(subject["manifest_sha256"] or "")

@@ -53,6 +53,39 @@ def place(document: Json) -> str:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What the gate decided, as a view tells it."""
+
+    met: bool
+    headline: str
+    reasons: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+
+def gate(document: Json) -> Gate | None:
+    """Return the gate's decision, None where the run had none.
+
+    Its form is the gate's own; what of it cannot be read is left out.
+    """
+    found = document["gate"]
+    if not found or not isinstance(found.get("met"), bool):
+        return None
+    policy = found.get("policy")
+    name = str(policy.get("name", "")) if isinstance(policy, Mapping) else ""
+    listed = [one for one in _listed(found.get("reasons")) if isinstance(one, Mapping)]
+    reasons = tuple(str(one.get("sentence", "")) for one in listed)
+    allowed = tuple(map(str, _listed(found.get("allowed"))))
+    if found["met"]:
+        return Gate(met=True, headline=f"Gate {name} met", reasons=reasons, allowed=allowed)
+    why = counted(len(reasons), "reason")
+    return Gate(met=False, headline=f"Gate {name} not met, {why}", reasons=reasons, allowed=allowed)
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+@dataclass(frozen=True)
 class Trouble:
     """Scenarios that failed for one reason at one step: a cluster that did not come up fails all."""
 

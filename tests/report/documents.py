@@ -152,10 +152,16 @@ def built(scenarios: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]
 
 def everything() -> dict[str, Any]:
     """Return a document in which everything occurs that the views know."""
+    gate = {
+        "met": False,
+        "policy": {"name": "release"},
+        "reasons": [{"sentence": "It breaks: a promise was broken", "code": "violation"}],
+        "allowed": ["It needs a moat: skipped"],
+    }
     lost = finding("no-acknowledged-write-lost", "violated", acknowledged=100, lost=3)
     late = recovered(lower_s=63.2, upper_s=64.1, outcome="violated", over=True)
     never = recovered("PgBouncer", lower_s=20.0, upper_s=60.0, outcome="violated", over=False)
-    return built(
+    made = built(
         [
             scenario("It holds"),
             disruptive(),
@@ -189,6 +195,7 @@ def everything() -> dict[str, Any]:
         },
         commit="c0ffee",
     )
+    return {**made, "gate": gate}
 
 
 def hostile() -> dict[str, Any]:
@@ -226,7 +233,7 @@ def hostile() -> dict[str, Any]:
             )
         )
     subject = document.Subject(HOSTILE[0], stand_in=True, pgo=HOSTILE[1], postgresql=HOSTILE[3])
-    return built(
+    whole = built(
         made,
         subject=subject,
         rerun=HOSTILE[6],
@@ -242,3 +249,8 @@ def hostile() -> dict[str, Any]:
         },
         deselected=({"id": HOSTILE[0], "reason": HOSTILE[1]},),
     )
+    reasons = [{"sentence": text} for text in HOSTILE]
+    return {
+        **whole,
+        "gate": {"met": False, "policy": HOSTILE[0], "reasons": [*reasons, 1], "allowed": 3},
+    }

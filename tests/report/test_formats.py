@@ -204,6 +204,7 @@ class TestMarkdown:
             in whole
         )
         assert "| It breaks | sync | 3 | 100 | violated |" in whole
+        assert "**Gate release not met, 1 reason**" in whole
         assert "missing-capability" in whole.replace("\\", "")
 
     def test_a_comment_can_be_found_again_and_compares_with_the_last_run(
@@ -329,6 +330,7 @@ class TestPrometheus:
         assert of("scenario_duration_seconds", scenario="It breaks") == ["12.5"]
         assert not of("scenario_duration_seconds", scenario="It needs a moat")
         assert of("run_evidence") == ["1"]
+        assert of("run_gate_met") == ["0"]
         assert of("run_cost_dollars") == ["2.25"]
         labels, _ = found["pgo_conformance_run_verdict"][0]
         assert {"provider": "eks", "pgo": "6.0.1", "postgresql": "17.6"}.items() <= labels.items()

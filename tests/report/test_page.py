@@ -102,6 +102,9 @@ def test_everything_that_the_document_holds_is_told(tmp_path: Path) -> None:
     told = words(page(everything(), tmp_path))
     for text in (
         "It needs a moat",
+        "Gate release not met, 1 reason",
+        "It breaks: a promise was broken",
+        "It needs a moat: skipped",
         "level 4 is above 3",
         "1.50 to 1.75 s",
         "more than 20.00 s",

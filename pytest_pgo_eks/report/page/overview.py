@@ -12,6 +12,7 @@ from pytest_pgo_eks.report.text import counted, first_lines, interval, seconds
 
 Json = Mapping[str, Any]
 _TROUBLES = 12
+_SENTENCES = 60
 
 
 def band(document: Json) -> Iterator[str]:
@@ -23,6 +24,10 @@ def band(document: Json) -> Iterator[str]:
     when = document["began"][:16].replace("T", " ")
     yield f'<p class="what">{esc(judged)}<br>on {esc(story.place(document))} · {esc(when)} UTC · '
     yield f"{seconds(document['took_s'])}</p>"
+    if decision := story.gate(document):
+        sign = story.SIGNS["pass" if decision.met else "violation"]
+        yield f'<p class="say"><strong><span aria-hidden="true">{sign} </span>'
+        yield f'<a href="#gate">{esc(decision.headline)}</a></strong></p>'
     if document["disclaimer"]:
         yield f'<p class="stand-in"><strong>Not evidence.</strong> {esc(document["disclaimer"])}</p>'
     if document["interrupted"]:
@@ -49,6 +54,21 @@ def troubles(document: Json) -> Iterator[str]:
         yield f"<p>Again: <code>{esc(first['rerun'])}</code></p></article>"
     if len(found) > _TROUBLES:
         yield f'<p class="lead">… and {counted(len(found) - _TROUBLES, "more reason")} below.</p>'
+
+
+def gate(document: Json) -> Iterator[str]:
+    """Yield why the gate decided as it did."""
+    decision = story.gate(document)
+    if decision is None:
+        return
+    kind = "pass" if decision.met else "violation"
+    yield f"<p>{badge(kind, 'Met' if decision.met else 'Not met')} {esc(decision.headline)}</p>"
+    for title, sentences in (("Reasons", decision.reasons), ("Let through", decision.allowed)):
+        if sentences:
+            told = "".join(f"<li>{esc(one)}</li>" for one in sentences[:_SENTENCES])
+            if (more := len(sentences) - _SENTENCES) > 0:
+                told += f"<li>… and {more} more in gate.json</li>"
+            yield f'<h3>{title}</h3><ul class="plain">{told}</ul>'
 
 
 def tiles(document: Json) -> Iterator[str]:

@@ -125,6 +125,7 @@ border-radius:.35rem}
 .band.inconclusive{background:var(--band-inconclusive)}
 .band h1{font-size:clamp(1.9rem,3.6vw,3.6rem);line-height:1.1;letter-spacing:-.02em}
 .band .say{font-size:clamp(1.05rem,1.4vw,1.5rem);margin:.4rem 0 .7rem;max-width:62ch}
+.band a{color:inherit}
 .band .what{max-width:90ch}
 .band .stand-in{border:2px solid currentColor;border-radius:.4rem;padding:.45rem .75rem;
 margin-top:.9rem;max-width:74ch}

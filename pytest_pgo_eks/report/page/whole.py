@@ -35,6 +35,7 @@ def page(document: Json, run_dir: Path) -> str:
 
 _TITLES = {
     "broke": "What broke",
+    "gate": "Gate",
     "scenarios": "Scenarios",
     "interruptions": "Interruptions",
     "losses": "Writes and reads",
@@ -52,6 +53,7 @@ def _sections(
 ) -> Iterator[tuple[str, str]]:
     content: dict[str, tuple[str, str, Iterator[str] | list[str]]] = {
         "broke": ("What broke", "", overview.troubles(document)),
+        "gate": ("Gate", "", overview.gate(document)),
         "scenarios": (
             "Scenarios",
             "",
