@@ -295,6 +295,11 @@ def _describe(kind: str, ids: str, filters: str = "Filters") -> Callable[[World,
             found = list(world.kind(kind).values())
         found = matching(found, params.get(filters, ()), _COMMON)
         items: list[Thing] = [shown(each) for each in found]
+        if kind == "network-interface":
+            # The one kind whose tags have another name.
+            items = [{**each, "TagSet": each["Tags"]} for each in items]
+            for each in items:
+                del each["Tags"]
         if kind == "instance":
             items = [{"ReservationId": "r-1", "Instances": [each]} for each in items]
         if kind == "elastic-ip":
