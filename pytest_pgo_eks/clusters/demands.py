@@ -110,8 +110,8 @@ def refuse(kube: Kube, demand: Demand) -> None:
         raise UsageProblem(
             "the cluster has no default StorageClass and the manifest names none: kubectl patch "
             'storageclass NAME -p \'{"metadata":{"annotations":'
-            '{"storageclass.kubernetes.io/is-default-class":"true"}}}\', or name one in a manifest '
-            "of your own (--pgo-manifest)"
+            '{"storageclass.kubernetes.io/is-default-class":"true"}}}\', or name one with '
+            "--pgo-storage-class"
         )
     if demand.needs_zone_label and not detecting.zones(nodes):
         raise UsageProblem(

@@ -81,7 +81,7 @@ def _looks(scope: Scope) -> tuple[Right, ...]:
 
 
 RIGHTS: tuple[Right, ...] = (
-    Right("cluster", "", "nodes", ("list",), "to know zones and what there is room for"),
+    Right("cluster", "", "nodes", ("get", "list"), "to know zones and what there is room for"),
     Right("cluster", "", "namespaces", ("get",), "to see whether a namespace is taken"),
     Right(
         "cluster", "storage.k8s.io", "storageclasses", ("get", "list"), "to know the default one"
@@ -105,7 +105,7 @@ RIGHTS: tuple[Right, ...] = (
         "cluster",
         "",
         "persistentvolumes",
-        ("list",),
+        ("get", "list"),
         "to prove that no volume is left",
         "volume-audit",
     ),
