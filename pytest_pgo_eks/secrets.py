@@ -26,6 +26,12 @@ _SHAPES = (
 )
 
 
+_CREDENTIAL = re.compile(
+    r"(?i)passw|passphrase|secret|token|credential|private_?key|api_?key|access_?key|auth(?!or)"
+)
+_NO_CREDENTIAL = re.compile(r"(?i)_(file|path|dir|url|uri|host|user|name|sock|type|mode|ttl|arn)$")
+
+
 class Secret(str):
     """A string that does not show itself in ``repr``; ``str()`` and formatting still give it.
 
@@ -52,6 +58,17 @@ def register(value: str) -> None:
     if len(value) >= 4:
         with _lock:
             _known.update(_written(value))
+
+
+def register_environment(environment: Mapping[str, str]) -> None:
+    """Register what lies in variables whose names speak of a credential.
+
+    Not where the name says that a file, an address or a user is meant, nor values so short or so plain
+    that they would be masked everywhere.
+    """
+    for name, value in environment.items():
+        if _CREDENTIAL.search(name) and not _NO_CREDENTIAL.search(name) and len(value) >= 8:
+            register(value)
 
 
 def _written(value: str) -> set[str]:

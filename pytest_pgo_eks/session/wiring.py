@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pytest_pgo_eks.clusters.base import Provider
 from pytest_pgo_eks.clusters.known import providers
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.gherkin.selection import Selection
+from pytest_pgo_eks.secrets import register_environment
 from pytest_pgo_eks.session import versions
 from pytest_pgo_eks.session.console import Console, worker_progress
 from pytest_pgo_eks.session.evidence import Witness
@@ -27,6 +29,7 @@ def wire(config: pytest.Config, settings: Settings, added: Iterable[Provider]) -
 
     :raises UsageProblem: the report or state directory cannot be written to, or a version is broken.
     """
+    register_environment(os.environ)
     versions.refuse_broken()
     known = providers(added)
     manager = config.pluginmanager
