@@ -64,6 +64,7 @@ class Settings:
     allow_disruption: bool = False
     allow_production: bool = False
     allow_privileged: bool = False
+    failovers: int = 10
     probe_image: str | None = None
     kubernetes_version: str | None = None
     kind_binary: str | None = None
@@ -193,6 +194,13 @@ OPTIONS: tuple[Option, ...] = (
         "run on a cluster whose name or labels look like production",
     ),
     Option(
+        "failovers",
+        "--pgo-failovers",
+        "whole",
+        "how many failovers in a row the scenario that repeats them makes (10)",
+        "N",
+    ),
+    Option(
         "allow_privileged",
         "--pgo-allow-privileged",
         "flag",
@@ -266,6 +274,7 @@ _CHOICES = {
     "eks.endpoint": ENDPOINTS,
 }
 _POSITIVE = (
+    "failovers",
     "timeout_scale",
     "lease_s",
     "sync_period_s",

@@ -32,6 +32,7 @@ _PLOT = _WIDTH - _LEFT - _RIGHT
 _BIN_S = 0.1
 _LATENCY_H, _RATE_H, _LANE_H, _STALE_H = 170, 90, 22, 60
 _MAX_MARKS = 40
+_MAX_OUTAGES = 7
 _THINNEST = 4.0
 
 _STYLE = """
@@ -156,6 +157,37 @@ def _reigns(history: History) -> list[tuple[int, int, int, int, int]]:
     return sorted(told, key=lambda r: r[3])
 
 
+def _worst_of_each(outages: Sequence[Outage]) -> list[Outage]:
+    """Return the longest outage of each path and kind of session, what matters most first.
+
+    New sessions come before reconnecting ones, and pinned sessions last: one that was ended never
+    acknowledges anything again, so its outage is always the longest and says the least.
+    """
+    worst: dict[tuple[str, str], Outage] = {}
+    for one in outages:
+        known = worst.get((one.path, one.session))
+        if known is None or one.upper_s > known.upper_s:
+            worst[one.path, one.session] = one
+    order = {"scout": 0, "paced": 1, "pinned": 2}
+    ranked = sorted(worst.values(), key=lambda o: (order[o.session], o.reads, -o.upper_s))
+    return ranked[:_MAX_OUTAGES]
+
+
+def _importance(event: Mapping[str, Any], text: str) -> int:
+    """Rank an event, 0 first: what was done, who leads where, which role a pod got, the rest."""
+    if event["kind"] == "mark":
+        return 0
+    if event["kind"] == "cluster" and text.startswith("endpoints"):
+        return 1
+    return 2 if ": role " in text else 3
+
+
+def _chosen(told: Sequence[tuple[Any, str]], most: int) -> list[tuple[Any, str]]:
+    """Return the most important events, in the order of time."""
+    ranked = sorted(range(len(told)), key=lambda i: (_importance(*told[i]), i))[:most]
+    return [told[i] for i in sorted(ranked)]
+
+
 class _Picture:
     def __init__(self, history: History, title: str, outages: list[Outage]) -> None:
         self.history = history
@@ -205,7 +237,7 @@ class _Picture:
         self._text(10, 22, self.title, "big")
         self._text(10, 40, f"{self.span_s:.1f} s, writes: {counts}", "soft")
         self.y = 46
-        for outage in sorted(self.outages, key=lambda o: -o.upper_s)[:6]:
+        for outage in _worst_of_each(self.outages):
             what = "reads" if outage.reads else "writes"
             end = "" if outage.over else " (not over)"
             self.y += 15
@@ -373,19 +405,25 @@ class _Picture:
             (e, text) for e in self.history.events if _is_news(e) and (text := describe_event(e))
         ]
         more = len(told) - _MAX_MARKS
+        told = _chosen(told, _MAX_MARKS)
         self.y += 6
-        for number, (event, text) in enumerate(told[:_MAX_MARKS], 1):
+        for number, (event, text) in enumerate(told, 1):
             x = min(max(self._x(event["at"]), _LEFT), _WIDTH - _RIGHT)
             self.out.append(
                 f'<path class="mark" d="M{x:.1f} {top - 4:.0f}V{self.y - 24:.0f}"><title>'
                 f"{escape(text)}</title></path>"
             )
             self._text(x + 2, top + 5 + 11 * ((number - 1) % 5), str(number), "soft")
-        for number, (event, text) in enumerate(told[:_MAX_MARKS], 1):
+        for number, (event, text) in enumerate(told, 1):
             self.y += 14
             self._text(
                 10, self.y, f"{number}.  {self.history.seconds(event['at']):.3f} s  {text[:150]}"
             )
         if more > 0:
             self.y += 14
-            self._text(10, self.y, f"… and {more} more events", "soft")
+            self._text(
+                10,
+                self.y,
+                f"… and {more} less important events, all in the JSON beside this",
+                "soft",
+            )

@@ -17,7 +17,8 @@ def repeatedly(stage: Stage, times: int) -> None:
         if number:
             # Only the primary Service is sure to be interrupted; a path that never was would be
             # watched until the time is used up.
-            stage.clients.acknowledged_again(stage.seconds("a lease and 20 seconds"), [PRIMARY])
+            budget_s = stage.seconds("a lease and 20 seconds")
+            stage.keep(*stage.clients.acknowledged_again(budget_s, [PRIMARY]))
             roles.all_recovered(
                 stage.postgres, stage.postgres.declared(), stage.timeouts["healthy-again"]
             )

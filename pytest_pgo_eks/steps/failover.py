@@ -177,6 +177,14 @@ def pod_deleted_repeatedly(stage: Stage, times: int) -> None:
     recovery.repeatedly(stage, times)
 
 
+@when(
+    "the primary pod is deleted as often as the run was told, each time after the cluster recovered"
+)
+def pod_deleted_as_told(stage: Stage) -> None:
+    """``--pgo-failovers`` times, each time the pod of whoever is the primary then."""
+    recovery.repeatedly(stage, stage.settings.failovers)
+
+
 @then(parsers.re(r"writes are acknowledged again within (?P<budget>.+)"))
 def acknowledged_again(stage: Stage, budget: str) -> None:
     """On every path that is written through, from the begin of the fault to the last outage's end."""

@@ -11,6 +11,7 @@ from pytest_pgo_eks.history.exposure import check_exposure, misrouted, unreplica
 from pytest_pgo_eks.history.history import FAIL, OK, READ, SCOUT, WRITE, History, Table, lsn_number
 from pytest_pgo_eks.history.judge import judge
 from pytest_pgo_eks.history.matrix import ALWAYS, LEVELS, MODES, allows_loss, promise
+from pytest_pgo_eks.history.outage import Outage
 from pytest_pgo_eks.history.reads import check_long_fork, check_read_your_writes, staleness
 from pytest_pgo_eks.history.timeline import facts, svg
 
@@ -184,10 +185,50 @@ def test_the_picture_is_small_whole_and_without_scripts(count: int) -> None:
     assert "prefers-color-scheme:dark" in picture
     assert "http" not in picture.replace("http://www.w3.org/2000/svg", "")
     assert len(picture.encode()) <= 200 * 1024
-    assert "… and 20 more events" in picture
+    assert "… and 20 less important events" in picture
     told = facts(history)
     assert told["operations"] == count
     assert sum(told["writes"].values()) == count
+
+
+def test_what_was_done_and_who_leads_is_drawn_before_anything_else() -> None:
+    def pod(at: int) -> Row:
+        what = f"pod p{at}: ready True → False"
+        return {"at": at * MS, "kind": "cluster", "object": "pod/p", "what": what, "was": "x"}  # type: ignore[dict-item]
+
+    late = [
+        {"at": 900 * MS, "kind": "cluster", "object": "endpoints/e", "was": "x",
+         "what": "endpoints e: leader a → b"},
+        {"at": 901 * MS, "kind": "mark", "name": "fault undone"},
+    ]  # fmt: skip
+    events = (*(pod(at) for at in range(60)), *late)
+    ops = [{"op": 1, "kind": WRITE, "path": 1, "session": SCOUT, "invoke": MS, "done": 999 * MS}]
+    picture = svg(History(ops=Table.rows("ops", ops), events=events, paths={1: "a"}))
+    assert "40.  0.901 s  fault undone" in picture
+    assert "39.  0.900 s  endpoints e: leader a → b" in picture
+    assert "pod p37:" in picture
+    assert "pod p38:" not in picture
+
+
+def test_the_head_has_the_worst_of_each_path_and_new_sessions_first() -> None:
+    def outage(path: str, session: str, lasted_s: int, *, reads: bool = False) -> Outage:
+        span = (0, lasted_s * 1000 * MS)
+        return Outage(path, session, reads, (0, 0), (span[1], span[1]), 0, None, None, 0, 1)
+
+    found = [
+        outage("a", "pinned", 90),
+        outage("a", "paced", 8),
+        outage("a", "scout", 2),
+        outage("a", "scout", 5),
+        outage("r", "paced", 30, reads=True),
+    ]
+    ops = [{"op": 1, "kind": WRITE, "path": 1, "invoke": MS, "done": 2 * MS}]
+    picture = svg(History(ops=Table.rows("ops", ops), paths={1: "a"}), "", found)
+    lines = [text for text in picture.split("<text") if " sessions: no " in text]
+    assert [line.split(">")[1].split(" sessions")[0] for line in lines] == [
+        "a, scout", "a, paced", "r, paced", "a, pinned",
+    ]  # fmt: skip
+    assert "5.00 s" in lines[0]
 
 
 def test_wal_positions_are_read_as_printed() -> None:
