@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 
@@ -192,11 +193,11 @@ def test_the_picture_is_small_whole_and_without_scripts(count: int) -> None:
 
 
 def test_what_was_done_and_who_leads_is_drawn_before_anything_else() -> None:
-    def pod(at: int) -> Row:
+    def pod(at: int) -> dict[str, Any]:
         what = f"pod p{at}: ready True → False"
-        return {"at": at * MS, "kind": "cluster", "object": "pod/p", "what": what, "was": "x"}  # type: ignore[dict-item]
+        return {"at": at * MS, "kind": "cluster", "object": "pod/p", "what": what, "was": "x"}
 
-    late = [
+    late: list[dict[str, Any]] = [
         {"at": 900 * MS, "kind": "cluster", "object": "endpoints/e", "was": "x",
          "what": "endpoints e: leader a → b"},
         {"at": 901 * MS, "kind": "mark", "name": "fault undone"},
