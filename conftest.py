@@ -34,8 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "real_apiserver: needs a kube-apiserver and controllers from KUBEBUILDER_ASSETS or a build",
     )
-    # Here ``testpaths`` names the harness's own tests; asked for a cluster, the features are meant.
-    if config.args_source is config.ArgsSource.TESTPATHS and config.option.pgo_cluster:
+    # Here ``testpaths`` names the harness's own tests; asked for a cluster or for the sentences, the
+    # features are meant.
+    asked = config.option.pgo_cluster or config.option.pgo_steps
+    if config.args_source is config.ArgsSource.TESTPATHS and asked:
         config.args[:] = [str(_FEATURES)]
     given = getattr(config, "workerinput", {}).get("standin")
     # Only a name: most runs need no cluster.

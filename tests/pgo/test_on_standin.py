@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from pytest_pgo_eks.clusters.base import ClusterHandle
 from pytest_pgo_eks.errors import Inconclusive
 from pytest_pgo_eks.pgo import (
     PostgresCluster,
@@ -19,6 +21,7 @@ from pytest_pgo_eks.pgo import (
     render,
     verify,
 )
+from pytest_pgo_eks.pgo import __main__ as printing
 from pytest_pgo_eks.pgo.manifest import declared
 from pytest_pgo_eks.secrets import Secret
 from pytest_pgo_eks.settings import Settings
@@ -31,6 +34,21 @@ def test_the_operator_says_that_it_stands_in(standin_postgres: PostgresCluster) 
     assert found.stand_in
     assert found.release.series == "6.0"
     assert found.lease_holder
+
+
+def test_the_manifest_that_is_printed_names_a_postgresql_of_the_cluster(
+    standin: ClusterHandle,
+    standin_postgres: PostgresCluster,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(standin.kubeconfig))
+    assert printing.main(["--namespace", "elsewhere"]) == 0
+    manifest = yaml.safe_load(capsys.readouterr().out)
+    assert manifest["spec"]["postgresVersion"] in available_postgres(standin_postgres.kube)
+    assert manifest["metadata"]["namespace"] == "elsewhere"
+    assert printing.main(["--kubeconfig", "/nowhere/kubeconfig"]) == 4
+    assert "/nowhere/kubeconfig cannot be used" in capsys.readouterr().err
 
 
 def test_the_three_witnesses_agree_in_a_quiet_cluster(standin_postgres: PostgresCluster) -> None:
