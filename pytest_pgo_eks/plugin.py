@@ -7,6 +7,7 @@ heavy and does nothing until features, a cluster or one of its fixtures are aske
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +33,8 @@ _INI_TYPES: dict[Kind, Literal["string", "bool", "int", "float"]] = {
 _WORKERS_SAY = pytest.StashKey[str]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    _refuse_two_adapters(pluginmanager)
     group = parser.getgroup("pgo", "conformance of PostgreSQL operators on Kubernetes (pgo)")
     for option in OPTIONS:
         given: dict[str, Any] = {"dest": option.ini, "default": None, "help": option.help}
@@ -55,6 +57,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the suite that comes with the package",
         type="linelist",
         default=[],
+    )
+
+
+def _refuse_two_adapters(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Say in words what pytest could only say by a traceback: both define ``--alluredir``."""
+    both = ("allure_pytest", "allure_pytest_bdd")
+    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        return
+    if any(map(pluginmanager.is_blocked, both)) or not all(map(find_spec, both)):
+        return
+    raise pytest.UsageError(
+        "pgo: allure-pytest and allure-pytest-bdd are both installed, and pytest starts with neither: "
+        "pip uninstall allure-pytest-bdd (pytest-pgo-eks tells allure-pytest the steps)"
     )
 
 

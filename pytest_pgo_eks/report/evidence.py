@@ -209,5 +209,32 @@ def _checksum(text: str) -> str:
 
 def read_scenarios(run_dir: Path) -> list[dict[str, Any]]:
     """Read what all workers wrote, in the order in which the scenarios began."""
-    found = [json.loads(path.read_text("utf-8")) for path in run_dir.glob(f"scenarios/*/{FILE}")]
-    return sorted(found, key=lambda scenario: scenario["began"])
+    found = [_read(path) for path in sorted(run_dir.glob(f"scenarios/*/{FILE}"))]
+    return sorted(found, key=lambda scenario: str(scenario["began"]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one scenario; one that cannot be read (a full disk) is inconclusive, never forgotten."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        trouble = "" if "verdict" in found else "it holds no verdict"
+    except (OSError, ValueError, TypeError) as error:
+        trouble = f"{type(error).__name__}: {error}"
+    if not trouble:
+        return found
+    folder = path.parent
+    name = folder.name
+    return {
+        **asdict(ScenarioIdentity(name, "Unreadable evidence", "", name)),
+        "tags": [],
+        "requirements": [],
+        "verdict": "inconclusive",
+        "reason": f"{FILE} cannot be read: {trouble}",
+        "began": datetime.fromtimestamp(folder.stat().st_mtime, UTC).isoformat(),
+        "took_s": 0.0,
+        "steps": [],
+        "faults": [],
+        "findings": [],
+        "attachments": [],
+        "folder": f"scenarios/{name}",
+    }

@@ -11,7 +11,7 @@ from pytest_pgo_eks.report import story
 from pytest_pgo_eks.report.text import counted, first_lines, interval, line
 from pytest_pgo_eks.report.views import PAGE
 
-_TROUBLES, _NOTES = 10, 5
+_TROUBLES, _NOTES, _REASONS = 10, 5, 15
 # Worth a line in the terminal even where they are allowed; what was merely measured is in the report.
 _TOLD = ("no-acknowledged-write-lost", "one-primary-at-a-time", "no-value-on-two-timelines")
 
@@ -83,12 +83,13 @@ def _notable(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _left_out(document: Mapping[str, Any]) -> Iterator[str]:
-    for (kind, reason), every in story.reasons(document["left_out"]).items():
-        if kind == "deselected":
-            continue
+    grouped = story.reasons(one for one in document["left_out"] if one["kind"] != "deselected")
+    for (_, reason), every in list(grouped.items())[:_REASONS]:
         listed = "; ".join(line(one["name"]) for one in every[:3])
         more = f"; {len(every) - 3} more" if len(every) > 3 else ""
         yield f"skipped: {line(reason)}: {listed}{more}"
+    if len(grouped) > _REASONS:
+        yield f"skipped: for {len(grouped) - _REASONS} more reasons, all in the report"
 
 
 def _provider(document: Mapping[str, Any]) -> Iterator[str]:

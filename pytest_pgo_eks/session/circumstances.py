@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,25 @@ def environment() -> dict[str, str]:
 
 
 def settings(given: Settings) -> dict[str, Any]:
-    """Return the run's settings as JSON, without the paths of the runner's own machine."""
+    """Return the run's settings as JSON, without the paths of the runner's own machine.
+
+    Groups of settings come as ``group.name``, and only what was said of them.
+    """
     plain = asdict(given)
     for name in ("report_dir", "state_dir", "kubeconfig"):
         plain.pop(name, None)
-    return {
-        name: value if isinstance(value, bool | int | float | str | None) else str(value)
-        for name, value in plain.items()
-    }
+    return dict(_flat(plain))
+
+
+def _flat(plain: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{group}{name}.")
+        elif isinstance(value, bool | int | float | str | None):
+            if value is not None or not group:
+                yield f"{group}{name}", value
+        else:
+            yield f"{group}{name}", str(value)
 
 
 def executor(given: Environment) -> Job | None:

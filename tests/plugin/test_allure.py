@@ -276,3 +276,21 @@ def test_beside_the_other_adapter_one_line_says_what_to_do(
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*pgo: --alluredir: allure-pytest-bdd loses skipped*"])
     assert not (pytester.path / "allure").exists()
+
+
+def test_with_both_adapters_installed_one_line_says_which_to_remove(tmp_path: Path) -> None:
+    (tmp_path / "allure_pytest_bdd.py").touch()
+    (tmp_path / "test_it.py").write_text("def test_it(): pass")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PGO_", "PYTEST_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "test_it.py"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "pip uninstall allure-pytest-bdd" in done.stderr
+    assert done.stderr.strip().count("\n") == 0

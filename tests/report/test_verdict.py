@@ -115,6 +115,21 @@ def test_scenarios_are_read_back_in_the_order_they_began(tmp_path: Path) -> None
     assert [s["name"] for s in read_scenarios(tmp_path)] == ["second comes first", "alpha"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00"])
+def test_evidence_that_cannot_be_read_is_inconclusive_and_not_forgotten(
+    text: str, tmp_path: Path
+) -> None:
+    evidence(tmp_path, "Good").conclude("pass")
+    broken = tmp_path / "scenarios" / "a-broken-one"
+    broken.mkdir()
+    (broken / "scenario.json").write_text(text)
+    found = document.write(run_of(), tmp_path)
+    assert found["verdict"] == "inconclusive"
+    (told,) = (one for one in found["scenarios"] if one["name"] == "a-broken-one")
+    assert told["reason"].startswith("scenario.json cannot be read: ")
+    assert found["counts"]["pass"] == 1
+
+
 def test_folder_names_are_readable_and_differ_where_only_punctuation_does() -> None:
     one, other = folder_name("features/f/x.feature::A b"), folder_name("features/f/x.feature::A-b")
     assert one.startswith("f-x-a-b-")
