@@ -113,6 +113,25 @@ class Installed:
                 raise ValueError(answer["message"])
         return [Answer.of(answer) for answer in answers]
 
+    def relay(
+        self, writer: Login, reader: Login, pairs: Sequence[tuple[str, str]], *, deadline_s: float
+    ) -> list[tuple[Answer, Answer | None]]:
+        """Run each pair's first statement as ``writer`` and, once acknowledged, its second as ``reader``.
+
+        One session each; there is no read (None) where the write failed or came with a notice.
+
+        :raises ExecProblem: not all of it was done within ``deadline_s``.
+        """
+        told = self.call(
+            "relay",
+            stdin={"writer": writer.document(), "reader": reader.document(), "pairs": list(pairs)},
+            deadline_s=deadline_s,
+        )
+        return [
+            (Answer.of(one["wrote"]), Answer.of(one["read"]) if one["read"] else None)
+            for one in told
+        ]
+
     def prepare(self, login: Login, *, counters: int = 64, role: str | None = None) -> None:
         """Make the workload's tables afresh, as an owner of the database; ``role`` may use them.
 

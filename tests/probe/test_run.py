@@ -80,3 +80,34 @@ def test_a_restart_is_an_outage_and_loses_nothing(
     assert [e["kind"] for e in history.events].count("pinned-ended") == 1
     assert len(np.unique(history.ops.server[history.ops.server > 0])) == 2
     assert ((history.ops.kind == CONNECT) & (history.ops.outcome != OK)).any()
+
+
+def test_what_is_acknowledged_is_read_at_once_by_another_session(
+    installed: Installed, login: Login
+) -> None:
+    installed.ask(login, "CREATE TABLE relayed (n int PRIMARY KEY)")
+    pairs = [
+        (
+            f"INSERT INTO relayed VALUES ({n})",
+            f"SELECT count(*), max(n) FROM relayed WHERE n <= {n}",
+        )
+        for n in range(50)
+    ]
+    pairs.append(("INSERT INTO relayed VALUES (7)", "SELECT 1"))
+    pairs.append(("DO $$ BEGIN RAISE WARNING 'cut short'; END $$", "SELECT 1"))
+    pairs.append(("SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1"))
+    pairs.append(("INSERT INTO relayed VALUES (99)", "SELECT count(*) FROM relayed"))
+    told = installed.relay(login, login, pairs, deadline_s=30)
+    installed.ask(login, "DROP TABLE relayed")
+    assert [read.rows for _, read in told[:50] if read] == [
+        ((f"{n + 1}", f"{n}"),) for n in range(50)
+    ]
+    twice, warned, lost, again = told[50:]
+    assert (twice[0].code, twice[1]) == ("23505", None)
+    assert warned[0].ok
+    assert warned[0].notices
+    assert warned[1] is None, "a write with a warning is not plainly acknowledged"
+    assert not lost[0].ok
+    assert lost[1] is None
+    assert again[1] is not None
+    assert again[1].rows == (("51",),)

@@ -97,25 +97,12 @@ async def ask_once(spec: dict[str, Any], sql: str, deadline_s: float) -> dict[st
     """
     began = time.monotonic()
     said: list[wire.Fields] = []
-    out: dict[str, Any] = {"stage": "connect", "code": "", "message": "", "rows": [], "columns": []}
+    out = empty()
     session = None
     try:
         async with asyncio.timeout(deadline_s):
             session = await open_session(target(spec), None, said.append)
-            out["stage"], out["tls"] = "statement", session.encrypted
-            await run(session, wire.query(sql))
-        said.extend(session.notices)
-        if session.error is not None:
-            out["code"], out["message"] = session.error.get("C", ""), session.error.get("M", "")
-        elif session.lost is not None:
-            out["code"], out["message"] = "lost", session.lost
-        else:
-            out["stage"], out["tag"] = "done", session.tag
-            out["columns"] = wire.names(session.columns)
-            out["rows"] = [
-                [None if c is None else c.decode("utf-8", "replace") for c in wire.cells(row)]
-                for row in session.rows
-            ]
+            await statement(session, sql, out)
     except TimeoutError:
         out["code"], out["message"] = "deadline", f"no answer within {deadline_s} s"
     except ConnectFailed as failed:
@@ -123,9 +110,40 @@ async def ask_once(spec: dict[str, Any], sql: str, deadline_s: float) -> dict[st
     finally:
         if session is not None:
             session.close()
-    out["notices"] = said
+    out["notices"] = said + out["notices"]
     out["took_s"] = round(time.monotonic() - began, 4)
     return out
+
+
+def empty() -> dict[str, Any]:
+    """Return the answer of somebody who got nowhere."""
+    nothing: list[Any] = []
+    return {
+        "stage": "connect",
+        "code": "",
+        "message": "",
+        "rows": nothing,
+        "columns": nothing,
+        "notices": nothing,
+    }
+
+
+async def statement(session: wire.Session, sql: str, out: dict[str, Any]) -> None:
+    """Run ``sql`` on an open session and write into ``out`` what happened."""
+    out["stage"], out["tls"] = "statement", session.encrypted
+    await run(session, wire.query(sql))
+    out["notices"] = list(session.notices)
+    if session.error is not None:
+        out["code"], out["message"] = session.error.get("C", ""), session.error.get("M", "")
+    elif session.lost is not None:
+        out["code"], out["message"] = "lost", session.lost
+    else:
+        out["stage"], out["tag"] = "done", session.tag
+        out["columns"] = wire.names(session.columns)
+        out["rows"] = [
+            [None if c is None else c.decode("utf-8", "replace") for c in wire.cells(row)]
+            for row in session.rows
+        ]
 
 
 async def answers(wanted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import oneshot, workload
+from . import oneshot, relay, workload
 
 _LINE_BYTES = 1 << 24
 _SILENCE_S = 900.0
@@ -68,6 +68,8 @@ class Server:
                 return [{"at": time.monotonic_ns()}]
             case "ask":
                 return await oneshot.answers(given)
+            case "relay":
+                return await relay.answers(given)
             case "prepare":
                 sql = workload.prepare_sql(given["counters"], given.get("role"))
                 return await oneshot.answers({"target": given["target"], "sql": sql})
