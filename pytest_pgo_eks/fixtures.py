@@ -67,6 +67,12 @@ def pgo_faults(pytestconfig: pytest.Config) -> Mapping[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def pgo_upgrade(pgo_cluster: ClusterHandle, pytestconfig: pytest.Config) -> Callable[[], None]:
+    """Puts the operator that --pgo-upgrade-to names in the place of the one that runs."""
+    return lambda: _run(pytestconfig).upgrade(pgo_cluster)
+
+
 @pytest.fixture
 def pgo_evidence(request: pytest.FixtureRequest) -> ScenarioEvidence:
     """What this scenario or test leaves behind: findings, faults with proof, files."""

@@ -52,6 +52,7 @@ CAPABILITIES = {
     "load-balancer": "Services of type LoadBalancer get an address",
     "metrics": "the metrics API is served",
     "privileged-pods": "privileged pods are admitted",
+    "operator-upgrade": "another release of the operator was named (--pgo-upgrade-to)",
     "object-store": "there is an S3 bucket to write backups to",
     "real-pgo": "the operator is the real PGO",
     "real-kubernetes": "the control plane and kubelets are Kubernetes' own",

@@ -1,4 +1,4 @@
-"""The commands of ``python -m pytest_pgo_eks.local``: up, down, status, preflight.
+"""The commands of ``python -m pytest_pgo_eks.local``: up, down, status, preflight, manifests.
 
 Exit status: 0 done, 1 it broke (the reason is said), 4 the input or this host cannot work (one
 line, nothing created), 130 interrupted.
@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pytest_pgo_eks.local import launch, preflight, state, upstream
 from pytest_pgo_eks.local.launch import Interrupted, Request, StartFailed
+from pytest_pgo_eks.local.operator.manifests import manifests
 from pytest_pgo_eks.local.state import InputProblem, StateDir
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 4, 130
@@ -55,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="list this user's clusters, living and dead")
     status.add_argument("--json", action="store_true")
 
+    made = commands.add_parser("manifests", help="print what installs the stand-in's operator")
+    made.add_argument("--operator-version", default="6.0", help="the PGO release to stand in for")
+
     check = commands.add_parser("preflight", help="say whether this machine can run a cluster")
     check.add_argument("--postgres-version", type=int)
     check.add_argument("--json", action="store_true")
@@ -63,7 +69,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    commands = {"up": _up, "down": _down, "status": _status, "preflight": _preflight}
+    commands = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "preflight": _preflight,
+        "manifests": _manifests,
+    }
     try:
         return commands[options.command](options)
     except InputProblem as problem:
@@ -172,6 +184,15 @@ def _row(name: str, place: StateDir) -> dict[str, Any]:
         "owner_pid": record.owner_pid if record else None,
         "kubeconfig": str(place.kubeconfig) if life == "running" else None,
     }
+
+
+def _manifests(options: argparse.Namespace) -> int:
+    try:
+        objects = manifests(options.operator_version)
+    except ValueError as error:
+        raise InputProblem(f"--operator-version: {error}") from None
+    _say(yaml.safe_dump_all(objects, sort_keys=False))
+    return 0
 
 
 def _preflight(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # These outlive a run; the others take everything with them when they go.
 _LASTING = ("kubeconfig",)
+_UPGRADE = "operator-upgrade"
 
 
 def record_of(ledger: Path) -> Path:
@@ -75,8 +77,19 @@ def ensure(
 ) -> None:
     """Install the operator that the settings name, if they name one."""
     objects = rendered(settings, settings.install.source)
-    if objects is None:
-        return
+    if objects is not None:
+        _put(kube, cluster, settings, record, progress=progress, objects=objects)
+
+
+def _put(
+    kube: Kube,
+    cluster: ClusterHandle,
+    settings: Settings,
+    record: Path,
+    *,
+    progress: Progress,
+    objects: list[dict[str, Any]],
+) -> None:
     if not record.exists():
         access = installers.Installed(
             kubeconfig=str(cluster.kubeconfig.absolute()), context=cluster.context
@@ -84,6 +97,23 @@ def ensure(
         access.write(record)
     within_s = Timeouts.of(settings)["operator-ready"]
     installers.install(kube, objects, record, within_s=within_s, progress=progress)
+
+
+def with_chosen(handle: ClusterHandle, settings: Settings) -> ClusterHandle:
+    """Return the handle with what the settings, and not the cluster, make possible."""
+    if settings.install.upgrade_to:
+        return replace(handle, capabilities=handle.capabilities | {_UPGRADE})
+    return replace(handle, lacks={_UPGRADE: "no --pgo-upgrade-to says what to", **handle.lacks})
+
+
+def upgrade(
+    kube: Kube, cluster: ClusterHandle, settings: Settings, record: Path, progress: Progress
+) -> None:
+    """Put the release that ``--pgo-upgrade-to`` names on top of the one that runs."""
+    objects = rendered(settings, settings.install.upgrade_to)
+    if objects is None:
+        raise UsageProblem("--pgo-upgrade-to names no release to install")
+    _put(kube, cluster, settings, record, progress=progress, objects=objects)
 
 
 def remove(record: Path, provider: str, progress: Progress) -> list[str]:

@@ -21,7 +21,7 @@ from pytest_pgo_eks.clusters.base import ClusterHandle, Provider, state_root
 from pytest_pgo_eks.clusters.privileged import with_allowed
 from pytest_pgo_eks.errors import ClusterProblem, PgoEksError, UsageProblem
 from pytest_pgo_eks.progress import Progress
-from pytest_pgo_eks.session import ledger
+from pytest_pgo_eks.session import ledger, operators
 from pytest_pgo_eks.session.locks import ClusterLock
 from pytest_pgo_eks.session.shared import Json, Shared, revived
 from pytest_pgo_eks.settings import Settings
@@ -83,6 +83,14 @@ class Run:
         """Return what the hook ``pytest_pgo_operator`` answers, asked ``first`` in one process."""
         return self._staged("operator", self.hook.pytest_pgo_operator, cluster=cluster)
 
+    def upgrade(self, cluster: ClusterHandle) -> None:
+        """Put the operator that ``--pgo-upgrade-to`` names in the place of the one that runs."""
+        from pytest_pgo_eks.kube import Kube
+
+        with Kube(cluster.kubeconfig, cluster.context, labels=cluster.labels) as kube:
+            record = operators.record_of(self.ledger)
+            operators.upgrade(kube, cluster, self.settings, record, self.progress)
+
     def postgres(self, cluster: ClusterHandle, operator: object) -> Any:
         """Return what the hook ``pytest_pgo_postgres`` answers, asked ``first`` in one process."""
         return self._staged(
@@ -97,7 +105,7 @@ class Run:
             handle = provider.create(settings, self.progress, self.ledger)
         else:
             handle = provider.adopt(settings, self.progress)
-        return with_allowed(handle, settings).as_json()
+        return with_allowed(operators.with_chosen(handle, settings), settings).as_json()
 
     def _staged(self, name: str, hook: Callable[..., Any], **context: object) -> Any:
         def ask(*, first: bool) -> Any:

@@ -83,8 +83,9 @@ class FakeKube(Kube):
         ]
 
     def logs(self, namespace: str, pod: str, **more: Any) -> str:
-        self.since.append(more.get("since_s"))
         container, previous = more["container"], more.get("previous", False)
+        if container == "database":
+            self.since.append(more.get("since_s"))
         self.calls.append(("logs", pod, container, previous))
         try:
             return self.texts[pod, container, previous]

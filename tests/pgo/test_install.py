@@ -320,3 +320,10 @@ def test_somebody_elses_operator_is_not_taken_over(standin: ClusterHandle, tmp_p
     with Kube(standin.kubeconfig) as kube, pytest.raises(Conflict, match="stand-in"):
         install(kube, objects, tmp_path / "run.operator", within_s=30)
     assert not (tmp_path / "run.operator").exists()
+
+
+def test_the_stand_ins_own_releases_can_be_rehearsed_with(tmp_path: Path) -> None:
+    found = deployment_of(rendered("stand-in:5.8", tmp_path))
+    assert found["metadata"]["labels"]["app.kubernetes.io/version"] == "5.8-stand-in"
+    with pytest.raises(UsageProblem, match="manifests failed: .*known: 5.8, 6.0"):
+        rendered("stand-in:4.7", tmp_path)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from steps import red_eks, red_moving, red_standing
+from steps import red_eks, red_moving, red_standing, red_upgrade
 from steps.spoiling import Case
 
-CASES: tuple[Case, ...] = (*red_standing.CASES, *red_moving.CASES, *red_eks.CASES)
-MEASURED: tuple[Case, ...] = red_moving.MEASURED
+CASES: tuple[Case, ...] = (
+    *red_standing.CASES,
+    *red_moving.CASES,
+    *red_eks.CASES,
+    *red_upgrade.CASES,
+)
+MEASURED: tuple[Case, ...] = (*red_moving.MEASURED, *red_upgrade.MEASURED)
 
 __all__ = ["CASES", "MEASURED", "Case"]

@@ -281,6 +281,7 @@ class World:
             "version": "6.0.3",
             "restarts": 0,
             "api_versions": ("v1",),
+            "lease_name": None,
             "lease_holder": None,
         }
         return Operator(**{**told, **changes})

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ def render(
         found = _kustomized(source, namespace, scope, scratch, run)
     elif source.layout == "chart":
         found = _charted(source, namespace, scope, run)
+    elif source.layout == "stand-in":
+        program = [sys.executable, "-m", "pytest_pgo_eks.local", "manifests"]
+        found = _parsed(source, run([*program, "--operator-version", source.place]))
     else:
         found = _parsed(source, source.path.read_text("utf-8"))
     _require_operator(source, found)

@@ -11,7 +11,9 @@ from typing import Literal
 from pytest_pgo_eks.errors import UsageProblem
 
 ALREADY = "installed"
-Layout = Literal["kustomize", "chart", "manifest"]
+# The stand-in's own operator as a release of this series, to rehearse with: ``stand-in:5.8``.
+STAND_IN = "stand-in:"
+Layout = Literal["kustomize", "chart", "manifest", "stand-in"]
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", ".zip")
 # The folders with the parts: in the operator's own repository, and in the examples' as the pattern
 # has it (removed from that repository in December 2025).
@@ -50,6 +52,8 @@ def source_of(given: str | None, scratch: Path) -> Source | None:
     given = given.strip()
     if given.startswith("oci://"):
         return Source(given, "chart", given)
+    if given.startswith(STAND_IN):
+        return Source(given, "stand-in", given.removeprefix(STAND_IN))
     if "://" in given:
         raise UsageProblem(
             f"--pgo-install {given}: download it first and name the file; only charts are taken by "
