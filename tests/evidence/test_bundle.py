@@ -210,10 +210,13 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: edit(f / "verdict.json", lambda d: edit_loss(d["scenarios"][0])),
         "its own file says otherwise about findings",
     ),
-    "a figure, everywhere": (lambda f: both(f, edit_loss), "[no-acknowledged-write-lost] is told"),
+    "a figure, everywhere": (
+        lambda f: both(f, edit_loss),
+        "[no-acknowledged-write-lost] acknowledged is told as",
+    ),
     "a better recovery, everywhere": (
         lambda f: both(f, better_rto),
-        "[acknowledged-again-in-time] is told as",
+        "[acknowledged-again-in-time] upper_s is told as 0.1, its history says",
     ),
     "a better recovery in the table": (
         lambda f: edit(
@@ -469,7 +472,7 @@ def test_another_version_compares_outcomes_and_tells_figures(folder: Path, run: 
     status, said = run("verify", folder)
     assert status == 0, said
     assert "note: judged by version 0.0.1" in said
-    assert "[no-acknowledged-write-lost] is told as" in said
+    assert "[no-acknowledged-write-lost] acknowledged is told as" in said
     edit(
         folder / "verdict.json",
         lambda d: _finding("no-write-twice")(d).update(outcome="expected"),

@@ -158,8 +158,18 @@ def _same(
             f"{mine[0].sentence}"
         )
     elif not any(_equal(told["numbers"], dict(one.numbers)) for one in alike):
-        sentence = f"[{rule}] is told as: {told['sentence']}; its history says: {alike[0].sentence}"
-        (result.wrong if same_version else result.notes).append(sentence)
+        mine_numbers = dict(alike[0].numbers)
+        names = [n for n in {**mine_numbers, **told["numbers"]} if _differ(told, mine_numbers, n)]
+        figures = ", ".join(
+            f"{n} is told as {told['numbers'].get(n)}, its history says {mine_numbers.get(n)}"
+            for n in names[:3]
+        )
+        (result.wrong if same_version else result.notes).append(f"[{rule}] {figures}")
+
+
+def _differ(told: Mapping[str, Any], mine: Mapping[str, Any], name: str) -> bool:
+    numbers = told["numbers"]
+    return name not in numbers or name not in mine or not _near(numbers[name], mine[name])
 
 
 def _equal(told: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
