@@ -69,7 +69,10 @@ class Building:
             expires = now + timedelta(hours=wanted.hours)
             tags = self._names.tags(owner=choice.owner, created=now, expires=expires, commit=commit)
             state = first_state(self._names, choice.region, choice.account, expires, tags)
-            state = replace(state, choice=choice.as_json(), estimate_usd=choice.estimate_usd)
+            shape = {"nodes": wanted.nodes, "gateways": wanted.gateways}
+            state = replace(
+                state, choice=choice.as_json(), shape=shape, estimate_usd=choice.estimate_usd
+            )
             self._file.write(state)
         expires_at = moment(state.expires)
         if state.removing or state.removed:

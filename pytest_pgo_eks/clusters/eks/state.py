@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from pytest_pgo_eks.clusters.base import state_root
 from pytest_pgo_eks.clusters.eks.names import Names, moment, stamp
 from pytest_pgo_eks.clusters.eks.prices import Span
 from pytest_pgo_eks.errors import ClusterProblem
@@ -36,7 +37,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run on EKS, as far as this machine knows. ``choice`` is what the preflight decided."""
+    """A run on EKS, as far as this machine knows.
+
+    ``choice`` is what the preflight decided, ``shape`` how many nodes and gateways there are.
+    """
 
     run: str
     region: str
@@ -44,6 +48,7 @@ class RunState:
     expires: str
     tags: dict[str, str]
     choice: dict[str, Any] = field(default_factory=dict)
+    shape: dict[str, int] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
     estimate_usd: float | None = None
     removing: bool = False
@@ -129,10 +134,7 @@ class StateFile:
 
 def folder(settings: Settings) -> Path:
     """Return where runs on EKS are remembered."""
-    if settings.state_dir:
-        return settings.state_dir / "eks"
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "pytest-pgo-eks" / "eks"
+    return state_root(settings).absolute() / "eks"
 
 
 def first_state(

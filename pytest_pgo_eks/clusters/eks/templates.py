@@ -15,7 +15,7 @@ from pytest_pgo_eks.errors import ClusterProblem
 #: Says of which template a stack was made.
 TEMPLATE_TAG = "pgo-eks/template"
 #: Resources of each layer, for the progress: lean, and what more there is in the faithful profile.
-_SIZES = {"base": (36, 5), "nodes": (4, 0), "addons": (2, 0)}
+_SIZES = {"base": (35, 5), "nodes": (4, 0), "addons": (2, 0)}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from fakes.aws.answers import Answer, Params, Refused, Thing, tag_list, tag_map
 from fakes.aws.world import ACCOUNT, World
@@ -77,14 +78,14 @@ def make_provider(world: World, tags: dict[str, str], url: str, audience: list[s
 
 
 def _shown(role: Thing) -> Thing:
-    return {key: value for key, value in role.items() if not key.startswith("_")}
+    found = {key: value for key, value in role.items() if not key.startswith("_")}
+    # Quoted, as it comes over the wire: botocore reads it from that.
+    return {**found, "AssumeRolePolicyDocument": quote(role["AssumeRolePolicyDocument"])}
 
 
 def _get_role(world: World, params: Params) -> Answer:
     role = role_of(world, params["RoleName"])
-    trust = json.loads(role["AssumeRolePolicyDocument"])
-    found = {**_shown(role), "AssumeRolePolicyDocument": trust, "Tags": tag_list(role["_tags"])}
-    return {"Role": found}
+    return {"Role": {**_shown(role), "Tags": tag_list(role["_tags"])}}
 
 
 def _create_role(world: World, params: Params) -> Answer:
