@@ -78,11 +78,28 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    if not config.option.pgo_steps:
-        return None
-    from pytest_pgo_eks.gherkin.catalogue import show
+    if config.option.pgo_steps:
+        from pytest_pgo_eks.gherkin.catalogue import show
 
-    return show(config)
+        return show(config)
+    return _plan(config)
+
+
+def _plan(config: pytest.Config) -> int | None:
+    """Print what a run would make, where that was asked for; nothing of a session is begun."""
+    if not (config.option.pgo_plan or os.environ.get("PGO_PLAN") or config.getini("pgo_plan")):
+        return None
+    try:
+        added = [one for some in config.hook.pytest_pgo_providers() for one in some]
+        settings = _settings(config, added)
+        if settings is None or not settings.eks.plan:
+            return None
+        from pytest_pgo_eks.clusters.known import plan
+
+        print(plan(settings, added))
+    except UsageProblem as problem:
+        raise pytest.UsageError(f"pgo: {problem}") from None
+    return int(pytest.ExitCode.OK)
 
 
 @pytest.hookimpl(tryfirst=True)
