@@ -36,6 +36,11 @@ Feature: Failover when the network is cut
         | the primary can send nothing                                        |
         | the primary can receive nothing                                     |
 
+      @level-4 @packet-reset
+      Examples:
+        | fault                                                               |
+        | every packet from and to the primary is answered by a reset         |
+
     @disruptive @level-4
     Scenario: The primary alone cannot reach the API server
       When the primary cannot reach the API server

@@ -213,7 +213,7 @@ def _eks(kubernetes: str) -> str | None:
 def _stand_in_faults(kube: Kube, found: _Found, *, stand_in: bool) -> None:
     """The stand-in serves faults of network and nodes to its administrator; nobody else does."""
     names = (
-        *("partition", "one-way-partition", "node-partition"),
+        *("partition", "one-way-partition", "packet-reset", "node-partition"),
         *("zone-loss", "node-loss", "packet-loss", "delay"),
     )
     able: set[str] = set()

@@ -89,12 +89,14 @@ def pod_partitioned(
     peers: Sequence[Peer] | None = None,
     spare: Sequence[Peer] | None = None,
     direction: str = "both",
+    action: str = "drop",
 ) -> PacketsDropped:
     """Cut pods off from everybody, from ``peers`` only, or from everybody but ``spare``.
 
     Both are ``"api"``, ``{"pod": …}`` and so on.
 
-    ``direction`` ``out`` drops what they send, ``in`` what is sent to them. The kubelet reaches
+    ``direction`` ``out`` drops what they send, ``in`` what is sent to them; ``action`` ``reject``
+    answers with resets instead, so that everybody knows at once. The kubelet reaches
     them all the same, so that exec still works and probes still answer.
     """
     requests: list[dict[str, Any]] = []
@@ -105,6 +107,8 @@ def pod_partitioned(
             "pod": pod,
             "direction": direction,
         }
+        if action != "drop":
+            wanted["action"] = action
         for name, given in (("peers", peers), ("spare", spare)):
             if given is not None:
                 wanted[name] = [

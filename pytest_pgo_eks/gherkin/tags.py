@@ -42,6 +42,7 @@ CAPABILITIES = {
     "zone-loss": "a whole zone can be taken away",
     "partition": "a pod can be cut off the network",
     "one-way-partition": "a pod can be cut off in one direction",
+    "packet-reset": "packets can be answered by resets",
     "node-partition": "a node can be cut off the network",
     "packet-loss": "packets can be dropped at random",
     "delay": "packets can be delayed",

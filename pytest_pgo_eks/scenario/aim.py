@@ -108,6 +108,9 @@ AT_INSTANCE: Mapping[str, Make] = {
         _processes(stage, one.pod), stage.postgres.server(one.pod)
     ),
     "cut off": _cut("pod-partitioned"),
+    "connections are reset": lambda stage, _seen, one: network.pod_partitioned(
+        stage.kube, stage.namespace, [one.pod], kind="pod-resetting", action="reject"
+    ),
     "can send nothing": _cut("pod-mute", "out"),
     "can receive nothing": _cut("pod-deaf", "in"),
     "cut off from everybody but its clients": _cut_but_for_clients,

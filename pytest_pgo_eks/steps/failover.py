@@ -108,6 +108,12 @@ def primary_cut_off(stage: Stage, how: str) -> None:
     aim.at_primary(stage, how.removeprefix("is "))
 
 
+@when("every packet from and to the primary is answered by a reset")
+def primary_reset(stage: Stage) -> None:
+    """Cut off as above, but everybody is told at once. Proven by the packets that were answered."""
+    aim.at_primary(stage, "connections are reset")
+
+
 @when("the primary is cut off from everybody but its clients")
 def primary_in_minority(stage: Stage) -> None:
     """What a second primary needs. Proven by the packets that were dropped."""

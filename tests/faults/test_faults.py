@@ -235,6 +235,15 @@ def test_a_partition_is_proven_by_dropped_packets_and_taken_back() -> None:
     assert not board.standing
 
 
+def test_a_partition_that_resets_asks_for_it() -> None:
+    kube, board = FakeKube(), Switchboard(7, 7)
+    kube.answer = board
+    inject(cut(kube, "pod-0", action="reject"))
+    inject(cut(kube, "pod-0"))
+    assert board.requests[0]["action"] == "reject"
+    assert "action" not in board.requests[1]
+
+
 def test_every_pod_of_a_partition_has_to_lose_packets() -> None:
     kube, board = FakeKube(), Switchboard(7, 0)
     kube.answer = board

@@ -111,7 +111,8 @@ class Faults:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        found = {"partition", "one-way-partition", "node-partition", "zone-loss", "packet-loss"}
+        found = {"partition", "one-way-partition", "packet-reset", "node-partition"}
+        found |= {"zone-loss", "packet-loss"}
         if self._lose and self._restore:
             found.add("node-loss")
         if self.delay_works:
