@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_pgo_eks.errors import ApiProblem, ExecProblem, Inconclusive, Violation
-from pytest_pgo_eks.findings import Finding
+from pytest_pgo_eks.findings import Finding, Number
 from pytest_pgo_eks.kube.wait import holds
 from pytest_pgo_eks.pgo import Instance, Observation, PostgresCluster
 
@@ -124,7 +124,12 @@ def another_leads(postgres: PostgresCluster, before: Observation, within_s: floa
     )
     assert seen.leader is not None
     sentence = f"{seen.leader.leader} leads in place of {old}"
-    return Finding("another-leads", "holds", sentence, {"transitions": seen.leader.transitions})
+    numbers: dict[str, Number] = {
+        "transitions": seen.leader.transitions,
+        "lease_s": postgres.lease_s,
+        "budget_s": within_s,
+    }
+    return Finding("another-leads", "holds", sentence, numbers)
 
 
 def _takes_writes(postgres: PostgresCluster, pod: str) -> bool:
