@@ -4,7 +4,7 @@
 
 The goals: a scenario with the picture of 10,000 operations in 200 KiB and 0.1 s, picture and page
 together; every view of 500 scenarios, forty of them with a picture, in 2 s. Each figure is the best of
-five, with the size of what was written.
+five, in seconds of CPU, with the size of what was written.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pytest_pgo_eks.history import timeline
 from pytest_pgo_eks.report.document import Run, Subject, build
 from pytest_pgo_eks.report.page.whole import page
 from pytest_pgo_eks.report.views import VIEWS
+from pytest_pgo_eks.secrets import masked, register
 
 TIMES = 5
 PICTURES = 40
@@ -84,12 +85,12 @@ def document(count: int, pictures: int) -> dict[str, Any]:
 
 
 def best(action: Callable[[], object]) -> float:
-    """Return the shortest of some times, in seconds."""
+    """Return the shortest of some times, in seconds of CPU: other programs' turns are not ours."""
     took = []
     for _ in range(TIMES):
-        began = time.perf_counter()
+        began = time.process_time()
         action()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return min(took)
 
 
@@ -104,6 +105,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--scenarios", type=int, default=500)
     count = parser.parse_args().scenarios
+    for number in range(40):
+        register(f"a-password-of-the-cluster-{number}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         history = generate(10_000)
@@ -117,7 +120,8 @@ def main() -> None:
         print(f"one scenario of 10,000 operations: {took_s:.3f} s, {size / 1024:.0f} KiB")
         keep(folder, PICTURES, timeline.svg(generate(2_000), "two thousand operations"))
         many = document(count, PICTURES)
-        whole_s = 0.0
+        whole_s = best(lambda: masked(many))
+        print(f"{count} scenarios, secrets hidden: {whole_s:.3f} s")
         for view in VIEWS:
             took_s, size = best(lambda v=view: v.text(many, folder)), len(view.text(many, folder))  # type: ignore[misc]
             whole_s += took_s

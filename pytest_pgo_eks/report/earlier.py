@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytest_pgo_eks.report.document import FILE
 from pytest_pgo_eks.report.reading import load
 
 RUNS = 6
+"""How many are compared."""
 # A report directory may hold years of nightly runs; this many folders are looked into at most.
 _LOOKED_AT = 30
 
@@ -38,11 +40,23 @@ def earlier_runs(
         return []
     for folder in folders[:_LOOKED_AT]:
         try:
-            other = load(folder)
-        except UsageProblem:
+            other = _kept(folder / FILE, (folder / FILE).stat().st_mtime_ns)
+        except OSError:
+            continue  # removed meanwhile
+        if other is None:
             continue
         if other["subject"]["provider"] == document["subject"]["provider"]:
             found.append(other)
         if len(found) == most:
             break
     return found
+
+
+@lru_cache(maxsize=RUNS + 2)
+def _kept(file: Path, changed_ns: int) -> dict[str, Any] | None:
+    """Read a document once for all views; ``changed_ns`` makes a rewritten one another one."""
+    del changed_ns
+    try:
+        return load(file)
+    except UsageProblem:
+        return None

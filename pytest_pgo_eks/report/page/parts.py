@@ -12,6 +12,8 @@ from pytest_pgo_eks.report.links import safe_url
 from pytest_pgo_eks.report.story import OUTCOMES, SIGNS
 from pytest_pgo_eks.report.text import plain
 
+MOST_ROWS = 1500
+"""Of a table; beyond that nobody reads on, and a phone would not open the page."""
 # As the findings have them, in the outcomes' colours.
 FINDINGS = {
     "holds": ("pass", "holds"),
@@ -94,9 +96,12 @@ def table(
     ``numbers`` are columns that are aligned right. Empty without rows.
     """
     right = set(numbers)
-    body = [_row(heads, cells, right) for cells in rows]
+    every = list(rows)
+    body = [_row(heads, cells, right) for cells in every[:MOST_ROWS]]
     if not body:
         return ""
+    more = len(every) - len(body)
+    note = f'<p class="lead">… and {more:,} more in verdict.json.</p>' if more else ""
     head = "".join(
         f'<th scope="col"{_kind("n" if i in right else "")}>{esc(name)}</th>'
         for i, name in enumerate(heads)
@@ -104,7 +109,7 @@ def table(
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{esc(caption)}">'
         f'<table class="wide"><caption class="hid">{esc(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )
 
 
