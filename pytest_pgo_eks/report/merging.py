@@ -152,7 +152,7 @@ def _page(document: Json) -> Iterator[str]:
         + [Cell(_html_cell(cells.get(one))) for one in columns]
         for (pgo, postgresql), cells in _rows(document).items()
     ]
-    heads = ["", *(f"Kubernetes {one}" for one in columns)]
+    heads = ["Judged", *(f"Kubernetes {one}" for one in columns)]
     yield from section("matrix", "Combinations", "", [table("Combinations", heads, rows)])
     troubles = [
         [
@@ -165,7 +165,7 @@ def _page(document: Json) -> Iterator[str]:
         for told in one["outcomes"]
         if told["verdict"] in ("violation", "inconclusive")
     ]
-    heads = ["Scenario", "Where", "", "Why"]
+    heads = ["Scenario", "Where", "Outcome", "Why"]
     yield from section("broke", "What broke, and where", "", [table("Broken", heads, troubles)])
     yield f"</main>\n<footer><p>pytest-pgo-eks {esc(__version__)}</p></footer></body></html>\n"
 

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,19 @@ def kept_at(place: str, *, newest: int = NEWEST, client: Any = None) -> Kept:
         if (key := (document["run"], document["began"])) not in seen:
             seen.add(key)
             found.runs.append(document)
-    found.runs.sort(key=lambda run: (str(run["began"]), str(run["run"])))
+    found.runs.sort(key=_when)
     del found.runs[:-newest]
     return found
+
+
+def _when(run: Mapping[str, Any]) -> tuple[float, str]:
+    """Return where a run stands in time: runners live in several time zones."""
+    try:
+        began = datetime.fromisoformat(str(run["began"]))
+        at = began.replace(tzinfo=began.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError, OSError):
+        at = 0.0
+    return at, str(run["run"])
 
 
 def _folder(place: str) -> Iterator[tuple[str, Any]]:

@@ -249,6 +249,19 @@ def test_a_folder_is_read_to_its_depth_and_bundles_too(tmp_path: Path, capsys: A
     assert len(kept_at(str(place), newest=1).runs) == 1
 
 
+def test_time_zones_and_broken_clocks_change_no_order(tmp_path: Path) -> None:
+    for name, began in (
+        ("c", "2026-03-02T03:00:00+05:00"),
+        ("b", "2026-03-01T23:00:00+00:00"),
+        ("d", "2026-03-02T00:30:00"),
+        ("a", "some time ago"),
+        ("z", "9999-12-31T23:59:59+00:00"),
+    ):
+        write_run(tmp_path, {**run_document([scenario(NAME)], name=name), "began": began})
+    assert [run["run"] for run in kept_at(str(tmp_path)).runs] == ["a", "c", "b", "d", "z"]
+    trend(kept_at(str(tmp_path)).runs)
+
+
 class FakeS3:
     """Answers as boto3's client does, and remembers what it was asked."""
 

@@ -102,7 +102,7 @@ def _changes(found: Trend) -> str:
                 Cell(sparkline(one.points, unit, change)),
             )
         )
-    heads = ("Figure", "", "Median", "Since run", "Changed with it", "Confidence", "Runs")
+    heads = ("Figure", "Now", "Median", "Since run", "Changed with it", "Confidence", "Runs")
     return table("Figures whose level changed", heads, rows, numbers=(2, 5))
 
 
