@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry, Provider, Swept
+from pytest_pgo_eks.clusters.k3s import K3sProvider
 from pytest_pgo_eks.clusters.kind import KindProvider
+from pytest_pgo_eks.clusters.eks.provider import EksProvider
 from pytest_pgo_eks.clusters.kubeconfig import KubeconfigProvider
 from pytest_pgo_eks.clusters.local import LocalProvider
-from pytest_pgo_eks.errors import UsageProblem
+from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.settings import PROVIDERS, Settings
 
@@ -54,6 +56,22 @@ def providers(added: Iterable[Provider]) -> dict[str, Provider]:
     found: dict[str, Provider] = {name: RealKubernetes(name) for name in PROVIDERS}
     found["local"] = LocalProvider()
     found["kubeconfig"] = KubeconfigProvider()
+    found["eks"] = EksProvider()
     found["kind"] = KindProvider()
+    found["k3s"] = K3sProvider()
     found.update({provider.name: provider for provider in added})
     return found
+
+
+def plan(settings: Settings, added: Iterable[Provider]) -> str:
+    """Return what a run with these settings would make and cost, as text.
+
+    :raises UsageProblem: it cannot work, or its provider makes no plans.
+    """
+    ask = getattr(providers(added)[settings.provider], "plan", None)
+    if ask is None:
+        raise UsageProblem(f"--pgo-plan: --cluster={settings.provider} costs nothing to plan for")
+    try:
+        return str(ask(settings))
+    except ClusterProblem as problem:
+        raise UsageProblem(str(problem)) from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +38,7 @@ class Programs:
 
 
 @pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
     """No kind, docker or podman but what a test puts there; state and home below ``tmp_path``."""
     made = Programs(tmp_path / "fake", tmp_path / "bin")
     made.home.mkdir()
@@ -49,4 +51,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setenv(
         "PATH", os.pathsep.join([str(made.path), "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
     )
-    return made
+    yield made
+    for state in made.home.glob("c*/*/state"):
+        down = [sys.executable, "-m", "pytest_pgo_eks.local", "down", "--state-dir", str(state)]
+        subprocess.run(down, check=True, stdout=subprocess.DEVNULL)

@@ -98,7 +98,16 @@ def docker(arguments: list[str]) -> int:
     image.add_argument("what", choices=["inspect"])
     image.add_argument("--format", required=True)
     image.add_argument("name")
+    remove = commands.add_parser("rm", allow_abbrev=False)
+    remove.add_argument("--force", action="store_true", required=True)
+    remove.add_argument("--volumes", action="store_true", required=True)
+    remove.add_argument("name")
+    inspect = commands.add_parser("inspect", allow_abbrev=False)
+    inspect.add_argument("--format", required=True)
+    inspect.add_argument("name")
     given = parser.parse_args(arguments)
+    if given.command in ("rm", "inspect"):
+        return container(given)
     if given.command == "version":
         found = os.environ.get("FAKE_DOCKER_VERSION", "29.0.1")
         if found == "down":
@@ -111,6 +120,20 @@ def docker(arguments: list[str]) -> int:
         return 0
     print(f"Error response from daemon: No such image: {given.name}", file=sys.stderr)
     return 1
+
+
+def container(given: argparse.Namespace) -> int:
+    """Remove or look at a container that the fake engine's API made."""
+    place = HOME / "containers" / given.name
+    if not place.exists():
+        print(f"Error response from daemon: No such container: {given.name}", file=sys.stderr)
+        return 1
+    if given.command == "rm":
+        down = [*LOCAL, "down", "--state-dir", str(place / "state")]
+        subprocess.run(down, check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(place)
+    print(given.name)
+    return 0
 
 
 def main() -> int:
