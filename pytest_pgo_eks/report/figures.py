@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from pytest_pgo_eks.clusters.eks.deviations import DEVIATIONS
 from pytest_pgo_eks.pattern import REQUIREMENTS, requirements
 
 Json = dict[str, Any]
@@ -148,12 +149,19 @@ def deviating(scenario: Scenario) -> Iterator[str]:
 
 def deviations(scenarios: Sequence[Scenario], known: Iterable[Mapping[str, Any]]) -> list[Json]:
     """Join what the provider did otherwise (``known``) with what scenarios met, by id."""
+    texts = {one.id: one for one in DEVIATIONS}
     found: dict[str, Json] = {one["id"]: {**one, "scenarios": []} for one in known}
     for scenario in scenarios:
         for finding in scenario["findings"]:
             if not (named := _DEVIATION.match(finding["rule"])):
                 continue
-            plain = {"id": named[1], "text": "", "did": finding["sentence"], "why": ""}
+            text = texts.get(named[1])
+            plain = {
+                "id": named[1],
+                "text": text.text if text else "",
+                "did": finding["sentence"],
+                "why": text.why if text else "",
+            }
             entry = found.setdefault(named[1], {**plain, "scenarios": []})
             if scenario["id"] not in entry["scenarios"]:
                 entry["scenarios"].append(scenario["id"])

@@ -30,12 +30,12 @@ def headline(document: Json) -> str:
         case "pass":
             return f"Every promise that was asked for held in {counted(judged, 'scenario')}."
         case "violation":
-            return f"A promise was broken in {counts['violation']} {of}."
+            return f"A promise was broken in {counts['violation']:,} {of}."
     if not judged:
         return "Nothing was judged, so nothing is proven."
     if document["interrupted"]:
         return "The run was stopped before its end, so it proves nothing."
-    return f"Infrastructure got in the way in {counts['inconclusive']} {of}; they prove nothing."
+    return f"Infrastructure got in the way in {counts['inconclusive']:,} {of}; they prove nothing."
 
 
 def versions(document: Json) -> list[str]:

@@ -50,8 +50,8 @@ def _troubles(document: Mapping[str, Any], run_dir: Path) -> Iterator[str]:
         for told in first_lines(trouble.reason, 12):
             yield f"  {told}"
         if file := trouble.file():
-            yield f"  open: {run_dir / file}"
-        yield f"  again: {document['rerun']} {shlex.quote(line(trouble.first['id'], 2000))}"
+            yield f"  open: {run_dir}/{line(file, 2000)}"
+        yield f"  again: {line(document['rerun'], 2000)} {shlex.quote(line(trouble.first['id'], 2000))}"
     if len(found) > _TROUBLES:
         yield ""
         yield f"… and {counted(len(found) - _TROUBLES, 'more reason')} in the report"

@@ -111,6 +111,7 @@ def test_everything_that_the_document_holds_is_told(tmp_path: Path) -> None:
         "its UID is gone",
         "4,270",
         "three nodes",
+        "host all all 0.0.0.0/0 trust",
         "as configured",
         "2.25 USD",
         "aws ec2 delete-volume",

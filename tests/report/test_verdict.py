@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from pytest_pgo_eks.report.evidence import (
 )
 from pytest_pgo_eks.report.verdict import classify, exit_status, run_verdict
 from pytest_pgo_eks.secrets import Secret
+
+from .documents import built, hostile, scenario
 
 When = Literal["setup", "call", "teardown"]
 
@@ -173,3 +176,18 @@ def test_demand_tells_violations_from_what_could_not_be_judged() -> None:
         demand([good, unsure])
     with pytest.raises(Inconclusive, match="nothing was judged"):
         demand([])
+
+
+def test_the_terminal_shows_no_control_character_of_others(tmp_path: Path) -> None:
+    told = list(summary.lines(hostile(), tmp_path))
+    assert not [one for one in told if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202e]", one)]
+    assert any("emoji 🐘" in one for one in told)
+    assert len(told) < 200
+
+
+def test_ten_thousand_failures_are_told_in_a_screenful(tmp_path: Path) -> None:
+    made = [scenario(f"Number {n}", "violation", reason=f"because of {n}") for n in range(10_000)]
+    told = list(summary.lines(built(made), tmp_path))
+    assert len(told) < 80
+    assert "… and 9,990 more reasons in the report" in told
+    assert told[0] == "VIOLATION: A promise was broken in 10,000 of 10,000 scenarios."
