@@ -277,6 +277,11 @@ def _write_readme(found: Collection, headline: str) -> None:
         "  logs/      every container; .previous is the one before its last restart",
         "  patroni/   list, history and configuration as each instance sees them",
         "  sql/       replication, sessions, settings and access rules of each server",
+        "  describe/  each pod with its containers, conditions and events, as kubectl describe has it",
+        "  host/      space, memory, processors and their pressure, as each server sees them",
+        "  stream/    what was recorded since the scenario began: changes.txt is every change of every",
+        "             object in the order of time, and the logs hold those of containers that are gone",
+        "  objects-at-begin/  what the objects were when the scenario began",
     ]
     if found.missing:
         lines += ["", "Could not be collected:", *(f"  {line}" for line in found.missing)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from pytest_pgo_eks.session.run import Run
 from pytest_pgo_eks.session.subject import refuse_manifest
 
 EVIDENCE = pytest.StashKey[ScenarioEvidence]()
+_TELLING = 6
 _BEFORE = pytest.StashKey[object]()
 
 
@@ -165,6 +167,9 @@ class Witness:
         verdict = classify(error, step=step, when=report.when)
         evidence.conclude(verdict, f"{error}" or type(error).__name__)
         self._diagnose(item, evidence, error)
+        telling = _telling(evidence.folder / "diagnostics" / "README.txt")
+        if telling:
+            report.sections.append(("what to look at first", telling))
 
     def _diagnose(
         self, item: pytest.Item, evidence: ScenarioEvidence, error: BaseException
@@ -221,6 +226,20 @@ class Unavailable(Failed):
     def __init__(self, error: PgoEksError) -> None:
         super().__init__(str(error), pytrace=False)
         self.error = error
+
+
+def _telling(readme: Path) -> str:
+    """Return the most telling lines of a collection: a few, for the failure message itself."""
+    try:
+        lines = readme.read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    try:
+        begins = lines.index("Look at first:") + 1
+    except ValueError:
+        return ""
+    told = [one.strip() for one in lines[begins : lines.index("", begins)]]
+    return "\n".join([*told[:_TELLING], f"more in {readme.parent}"])
 
 
 def cause(error: BaseException) -> BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from pytest_pgo_eks.settings import Settings
 from pytest_pgo_eks.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    from pytest_pgo_eks.diagnostics.recorder import Begin, Recorder
     from pytest_pgo_eks.kube import Kube
     from pytest_pgo_eks.pgo import Operator, PostgresCluster
 
@@ -74,6 +76,8 @@ class Subject:
         self._record = record
         self._clients: dict[Path, Kube] = {}
         self._postgres: list[PostgresCluster] = []
+        self._recorder: Recorder | None = None
+        self._begin: Begin | None = None
 
     def _kube(self, cluster: ClusterHandle) -> Kube:
         from pytest_pgo_eks.kube import Kube
@@ -93,6 +97,7 @@ class Subject:
     ) -> Operator:
         from pytest_pgo_eks.pgo import verify
 
+        self._begin_recording(cluster, settings, start=first)
         if first:
             operators.ensure(self._kube(cluster), cluster, settings, self._record, progress)
         within_s = Timeouts.of(settings)["operator-ready"]
@@ -183,21 +188,48 @@ class Subject:
         self, cluster: ClusterHandle, settings: Settings, folder: Path, error: BaseException
     ) -> None:
         from pytest_pgo_eks.diagnostics.collect import collect
+        from pytest_pgo_eks.diagnostics.describing import describers
 
         headline = str(error).splitlines()[0] if str(error) else type(error).__name__
         namespaces = [settings.namespace, *([STAND_IN_NAMESPACE] if cluster.stand_in else [])]
         namespaces += [cluster.adopted[0]] if cluster.adopted else []
-        collect(self._kube(cluster), namespaces, folder, headline=headline)
+        namespaces += [one.operator_namespace for one in self._postgres]
+        kube = self._kube(cluster)
+        more = list(describers(kube, namespaces))
+        if self._recorder is not None:
+            begin = self._begin or self._recorder.first
+            more.append(("what was recorded", partial(self._recorder.extract, begin)))
+        collect(kube, namespaces, folder, headline=headline, more=more)
         if cluster.provider == "kind" and self._shared.first("kind-logs"):
             from pytest_pgo_eks.clusters.kind import export_logs
 
             export_logs(cluster, folder / "kind")
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Know from where on a scenario's part of the recording begins."""
+        self._begin = self._recorder.begin() if self._recorder is not None else None
+
     def pytest_sessionfinish(self) -> None:
+        if self._recorder is not None:
+            self._recorder.stop()
         for postgres in self._postgres:
             postgres.close()
         for kube in self._clients.values():
             kube.close()
+
+    def _begin_recording(self, cluster: ClusterHandle, settings: Settings, *, start: bool) -> None:
+        from pytest_pgo_eks.clusters.operators import operator_namespace
+        from pytest_pgo_eks.diagnostics.recorder import Recorder
+        from pytest_pgo_eks.kube import Kube
+
+        # A client of its own: its streams would take the connections of everybody else.
+        kube = self._clients.setdefault(Path("recorder"), Kube(cluster.kubeconfig, cluster.context))
+        subject = cluster.adopted[0] if cluster.adopted else settings.namespace
+        namespaces = [subject, operator_namespace(self._kube(cluster), subject)]
+        self._recorder = Recorder(kube, namespaces, self._shared.folder / "stream")
+        if start:
+            self._recorder.start()
 
     def _facts(self) -> dict[str, Any]:
         return self._shared.found("facts") or {}
