@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,16 @@ from pytest_pgo_eks.settings_eks import EksSettings
 
 RUN = "night"
 ADDRESS = "203.0.113.7"
+
+
+@functools.cache
+def _fake() -> FakeAws:
+    return FakeAws()
+
+
+def fake_aws() -> FakeAws:
+    """Return the process's fake AWS with a new world in it."""
+    return _fake().fresh()
 
 
 def settings(**eks: Any) -> Settings:

@@ -61,6 +61,14 @@ class FakeAws:
             self._clients[service] = client
         return self._clients[service]
 
+    def fresh(self) -> FakeAws:
+        """Begin a new world with the same clients, whose making takes a second of CPU."""
+        self.world = World()
+        self.calls = []
+        self.before = self.after = lambda _service, _operation: None
+        self._failures = {}
+        return self
+
     def fail(
         self, service: str, operation: str, code: str, message: str = "no", *, times: int = 1
     ) -> None:
