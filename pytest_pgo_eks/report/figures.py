@@ -83,30 +83,33 @@ def rto(scenario: Scenario) -> Iterator[Json]:
     """Yield a row per judged interval, in the order in which they were judged."""
     faults = list(dict.fromkeys(fault["kind"] for fault in scenario["faults"]))
     for finding in scenario["findings"]:
-        if finding["rule"] != RTO_RULE:
-            continue
-        numbers = finding["numbers"]
-        told = _TOLD.search(finding["sentence"])
-        after = _number(numbers, "after_s")
-        never_back = numbers.get("over") is False
-        yield {
-            "path": str(numbers.get("path") or (told and told["path"]) or "the primary Service"),
-            "sessions": str(
-                numbers.get("sessions") or (told and told["sessions"]) or "new sessions"
-            ),
-            "faults": faults,
-            "outcome": finding["outcome"],
-            "budget_s": _number(numbers, "budget_s"),
-            "lower_s": _number(numbers, "lower_s") if after is None else after,
-            "upper_s": None
-            if never_back
-            else _number(numbers, "upper_s")
-            if after is None
-            else after,
-            "outage_lower_s": _number(numbers, "outage_lower_s"),
-            "outage_upper_s": _number(numbers, "outage_upper_s"),
-            "outages": int(_number(numbers, "outages") or 0),
-        }
+        if finding["rule"] == RTO_RULE:
+            yield {**_row(finding), "faults": faults}
+
+
+def _row(finding: Mapping[str, Any]) -> Json:
+    numbers = finding["numbers"]
+    told = _TOLD.search(finding["sentence"])
+    after_s, upper_s = _number(numbers, "after_s"), _number(numbers, "upper_s")
+    sessions = numbers.get("sessions") or (told and told["sessions"]) or "new sessions"
+    if after_s is not None:
+        # Not from the fault on: these count from the moment when it was taken back.
+        sessions = "begun when the fault was taken back"
+    return {
+        "path": str(numbers.get("path") or (told and told["path"]) or "the primary Service"),
+        "sessions": str(sessions),
+        "outcome": finding["outcome"],
+        "budget_s": _number(numbers, "budget_s"),
+        "lower_s": _number(numbers, "lower_s") if after_s is None else after_s,
+        "upper_s": None
+        if numbers.get("over") is False
+        else upper_s
+        if after_s is None
+        else after_s,
+        "outage_lower_s": _number(numbers, "outage_lower_s"),
+        "outage_upper_s": _number(numbers, "outage_upper_s"),
+        "outages": int(_number(numbers, "outages") or 0),
+    }
 
 
 def loss(scenario: Scenario) -> Json | None:

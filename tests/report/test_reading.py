@@ -15,7 +15,7 @@ from pytest_pgo_eks.report.reading import checked, load, verdict_file
 from pytest_pgo_eks.report.schema import problems, verdict_schema
 from pytest_pgo_eks.report.views import VIEWS, write_views
 
-from .documents import FIRST, built, disruptive, everything, hostile, scenario
+from .documents import FIRST, built, disruptive, everything, finding, hostile, scenario
 
 
 def test_a_file_of_the_first_version_has_every_field_of_today() -> None:
@@ -163,6 +163,28 @@ def test_numbers_that_are_none_are_not_taken_for_figures() -> None:
     row = built([found])["scenarios"][0]["rto"][0]
     assert row["lower_s"] is None
     assert row["upper_s"] is None
+
+
+def test_what_counts_from_the_end_of_a_fault_says_so() -> None:
+    found = disruptive(findings=[finding("acknowledged-again-in-time", after_s=0.3, budget_s=40.0)])
+    (row,) = built([found])["scenarios"][0]["rto"]
+    assert (row["lower_s"], row["upper_s"]) == (0.3, 0.3)
+    assert row["sessions"] == "begun when the fault was taken back"
+
+
+def test_of_several_judgements_the_worst_is_told() -> None:
+    lost = [
+        finding("no-acknowledged-write-lost", outcome, acknowledged=10, lost=count)
+        for outcome, count in (("holds", 0), ("violated", 2), ("expected", 9))
+    ]
+    stale = [
+        finding("replica-staleness", "expected", reads=5, stale=1, max_s=most)
+        for most in (0.1, 2.0)
+    ]
+    (made,) = built([disruptive(findings=[*lost, *stale])])["scenarios"]
+    assert made["loss"]["outcome"] == "violated"
+    assert made["loss"]["lost"] == 2
+    assert made["staleness"]["max_s"] == 2.0
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
