@@ -572,13 +572,12 @@ def test_secrets_and_markup_in_names_reach_nobody(tmp_path: Path, capsys: Any) -
     assert "\x1b" not in said
 
 
-def test_ten_thousand_scenarios_are_decided_about(tmp_path: Path) -> None:
+def test_thousands_of_scenarios_are_decided_about(tmp_path: Path) -> None:
     many = [
-        scenario(f"Scenario {i}", "skipped", reason="needs x", feature="Many")
-        for i in range(10_000)
+        scenario(f"Scenario {i}", "skipped", reason="needs x", feature="Many") for i in range(3_000)
     ]
     found = decide(
         policy(tmp_path, set_to("required", [{"level": 4}])), [run(good(), *many)], today=TODAY
     )
-    assert len(found["reasons"]) >= 10_000
+    assert len(found["reasons"]) >= 3_000
     assert len(decision.lines(found)) < 120

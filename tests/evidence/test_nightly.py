@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from pytest_pgo_eks.clusters import rights
+from pytest_pgo_eks.clusters.eks.__main__ import _parser as eks_parser
 from pytest_pgo_eks.report.__main__ import known
 from pytest_pgo_eks.report.gate.policy import SHIPPED
 from pytest_pgo_eks.settings import OPTIONS, Settings, resolve
@@ -114,7 +115,9 @@ def check_python(words: list[str]) -> None:
         known()[rest[0]].configure(parser)
         parser.parse_args(rest[1:])
     elif module == "pytest_pgo_eks.clusters.eks":
-        assert rest[0] == "sweep"
+        given = eks_parser().parse_args(rest)
+        assert given.command == "sweep"
+        assert given.yes, "without it nothing is removed"
     else:
         assert module == "pip", module
 
@@ -236,6 +239,17 @@ def test_after_a_failure_github_sweeps_keeps_and_fails(status: int, programs: Pr
     )
     assert "python -m pytest_pgo_eks.report bundle" in called
     assert any(line.startswith("aws s3 cp") for line in called)
+
+
+@pytest.mark.parametrize(("status", "fine"), [(0, True), (4, True), (1, False)])
+def test_what_the_sweep_finds_decides(status: int, fine: bool, programs: Programs) -> None:
+    """4 says that nothing of the run is left, as after every run that ended well."""
+    (step,) = [one for one in read(GITHUB)["jobs"]["eks"]["steps"] if one.get("name") == "Sweep"]
+    programs.ends("python", status)
+    assert (programs.run(step["run"], github("eks").env(), BASH) == 0) is fine
+    line = dict(gitlab_jobs())["eks"]["after_script"][0]
+    env = gitlab_env(dict(gitlab_jobs())["eks"], programs.place)
+    assert (programs.run(line, env, BASH) == 0) is fine
 
 
 def test_a_run_has_one_name_from_the_judge_to_the_sweeper(programs: Programs) -> None:
