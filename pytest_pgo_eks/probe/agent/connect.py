@@ -69,7 +69,8 @@ async def open_session(
     """Return a session that has logged in and has the wanted attributes.
 
     Cancelling (a deadline) closes the socket of whatever attempt is under way. ``notice`` gets
-    what the server said during a log-in that failed or succeeded.
+    what the server said during a log-in that failed or succeeded. ``on_gone`` hears of the end of
+    the session that is returned, never of one that was given up: whoever opens it knows.
 
     :raises ConnectFailed: every host refused; the last refusal is told.
     """
@@ -86,7 +87,7 @@ async def open_session(
             for address in addresses:
                 try:
                     async with asyncio.timeout(target.host_s):
-                        session = await _one(target, host, address, port, on_gone)
+                        session = await _one(target, host, address, port)
                 except ConnectFailed as error:
                     failure = error
                     continue
@@ -97,6 +98,8 @@ async def open_session(
                     for said in session.notices:
                         notice(said)
                 if await _suits(session, attributes):
+                    if on_gone is not None:
+                        session.attend(on_gone)
                     return session
                 session.close()
                 failure = ConnectFailed("attributes", f"{host}: the session is not {attributes}")
@@ -108,7 +111,6 @@ async def _one(
     host: str,
     address: str,
     port: int,
-    on_gone: Callable[[Session], None] | None,
 ) -> Session:
     """Connect to one address; on any way out but success the socket is closed at once."""
     loop = asyncio.get_running_loop()
@@ -126,7 +128,6 @@ async def _one(
         database=target.database,
         options=dict(target.options),
         on_ready=on_ready,
-        on_gone=on_gone,
     )
     try:
         sock.setblocking(False)
@@ -234,7 +235,12 @@ async def ask(session: Session, sql: str) -> list[list[str | None]]:
 
 
 async def run(session: Session, message: bytes) -> None:
-    """Send ``message`` and wait for its answer; whatever interrupts the wait aborts the session."""
+    """Send ``message`` and wait for its answer; whatever interrupts the wait aborts the session.
+
+    :raises ConnectFailed: the session had ended before.
+    """
+    if session.lost is not None:
+        raise ConnectFailed("lost", session.lost)
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish(_session: Session) -> None:

@@ -114,6 +114,12 @@ class Session(asyncio.Protocol):
         self._finish = finish
         self._transport.write(message)
 
+    def attend(self, on_gone: Callable[[Session], None]) -> None:
+        """Let ``on_gone`` hear when the session ends while nothing is asked of it; at once if it has."""
+        self._on_gone = on_gone
+        if self.lost is not None:
+            on_gone(self)
+
     def abort(self, reason: str) -> None:
         """Close the socket now, dropping unsent bytes; a running request finishes as lost.
 

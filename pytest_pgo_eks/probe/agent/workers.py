@@ -66,7 +66,7 @@ class Worker:
             try:
                 async with asyncio.timeout(self.deadline_s or 5.0):
                     session = await open_session(
-                        path.plan.target, self._gone, lambda n: path.shared.heard(n, self.client)
+                        path.plan.target, notice=lambda n: path.shared.heard(n, self.client)
                     )
                     await path.learn_level(session)
             except TimeoutError:
@@ -77,6 +77,9 @@ class Worker:
                 path.record_connect(op, invoke, self.client, self.session_kind, "")
                 self._session, self._parsed = session, False
                 self._due = self._loop.time()
+                # From here on, and not before: while it is being opened, we are the ones who
+                # notice its end and open another. Two at once would share this worker's counter.
+                session.attend(self._gone)
                 self._begin()
                 return
             path.record_connect(op, invoke, self.client, self.session_kind, code)
@@ -98,12 +101,14 @@ class Worker:
         else:
             parse, binding = self.path.full
             message = parse + binding.message(self.key, op)
-        self._op = op
+        invoke = time.monotonic_ns()
+        # Refused while another request is under way: that one keeps its number and its times, and
+        # this one leaves a hole in the history, which is then no proof of anything.
+        session.request(message, self._finish)
+        self._op, self._invoke = op, invoke
         self.busy = True
-        self._invoke = time.monotonic_ns()
         if self.deadline_s is not None:
             self._timer = self._loop.call_later(self.deadline_s * self._patience, self._late)
-        session.request(message, self._finish)
 
     def _late(self) -> None:
         self._patience = min(2 * self._patience, _MOST_PATIENT)
