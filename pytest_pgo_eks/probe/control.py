@@ -24,7 +24,9 @@ _HOME = "/tmp/pgo-probe"  # noqa: S108 -- a directory of the pod, which nobody e
 _READ_S = 1.0
 _RETRY_S = 0.2
 _HEADER_S = 20.0
-_CUTS = 200
+# An API server that is upgraded in place was away for minutes. The agent goes on for 15 of them
+# without being read.
+_AWAY_S = 300.0
 _STOP_TRIES = 3
 
 
@@ -355,10 +357,14 @@ class Probe:
 
     def _collect(self) -> None:
         try:
-            while self.stream.end is None and self.cuts < _CUTS:
+            ends = time.monotonic() + _AWAY_S
+            while self.stream.end is None and time.monotonic() < ends:
+                before = self.stream.offset
                 if self._follow():
                     self.stream.over("killed")
                     return
+                if self.stream.offset > before:
+                    ends = time.monotonic() + _AWAY_S
                 self.cuts += 1
                 self.stream.wait(len(self.stream.lines), _RETRY_S)
             self.stream.over("lost")
@@ -374,7 +380,7 @@ class Probe:
         except NotFound:
             return True
         except Inconclusive:
-            return False
+            return self._pod_is_over()
         try:
             while self.stream.end is None:
                 try:
@@ -393,6 +399,17 @@ class Probe:
         finally:
             running.close()
         return False
+
+    def _pod_is_over(self) -> bool:
+        """Whether the pod will never run again: an evicted one stays, as one that failed."""
+        find = getattr(self._shell, "find", None)
+        if find is None:
+            return False
+        try:
+            pod = find("Pod", self._installed.pod, self._installed.namespace)
+        except Inconclusive:
+            return False
+        return pod is None or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
     def _ended_well(self, running: Running) -> bool:
         status = getattr(running, "exit_status", None)

@@ -188,6 +188,7 @@ class Keeper:
         found = self._cluster.find("Pod", self._name, self._namespace)
         if self._installed is None or found is None or _over(found) or _life(found) != self._life:
             self.close()
+            self.close()
             self._installed = self._make()
             self._life = _life(self._cluster.find("Pod", self._name, self._namespace) or {})
         return self._installed
