@@ -162,7 +162,7 @@ def deviations(scenarios: Sequence[Scenario], known: Iterable[Mapping[str, Any]]
             plain = {
                 "id": named[1],
                 "text": text.text if text else "",
-                "did": finding["sentence"],
+                "did": finding["sentence"].removeprefix(f"deviation {named[1]}: "),
                 "why": text.why if text else "",
             }
             entry = found.setdefault(named[1], {**plain, "scenarios": []})

@@ -114,7 +114,6 @@ def mosaic(document: Json) -> Iterator[str]:
     if not features:
         return
     yield '<table class="mosaic"><caption class="hid">Every scenario at a glance</caption>'
-    yield '<thead class="hid"><tr><th scope="col">Feature</th><th scope="col">Scenarios</th></tr></thead>'
     yield "<tbody>"
     for feature, scenarios in features.items():
         yield f'<tr><th scope="row">{esc(feature)}</th><td><ul class="cells">'

@@ -173,7 +173,6 @@ white-space:nowrap}
 .c{font-weight:700}
 .mosaic{margin:.3rem 0 1.2rem;table-layout:fixed}
 .mosaic th{width:23%;min-width:0;padding-right:1.5rem;vertical-align:middle}
-.mosaic thead th{width:auto}
 .mosaic th,.mosaic td{border:0;padding-top:.15rem;padding-bottom:.15rem}.mosaic td{padding-right:0}
 .cells{display:flex;flex-wrap:wrap;gap:.2rem;list-style:none}
 .cells a{display:block;width:1.65rem;text-align:center;border-radius:.25rem;font-weight:700;
