@@ -176,10 +176,15 @@ def _classic(world: World, params: Params) -> Answer:
     return {"LoadBalancerDescriptions": found}
 
 
+def _some(tags: dict[str, str]) -> Answer:
+    """A list of no tags is left out: the model wants one at least."""
+    return {"Tags": tag_list(tags)} if tags else {}
+
+
 def _classic_tags(world: World, params: Params) -> Answer:
     return {
         "TagDescriptions": [
-            {"LoadBalancerName": name, "Tags": tag_list(world.kind("elb")[name]["_tags"])}
+            {"LoadBalancerName": name, **_some(world.kind("elb")[name]["_tags"])}
             for name in params["LoadBalancerNames"]
         ]
     }
@@ -220,8 +225,7 @@ def _v2_tags(world: World, params: Params) -> Answer:
     both = {**world.kind("elbv2"), **world.kind("target-group")}
     return {
         "TagDescriptions": [
-            {"ResourceArn": arn, "Tags": tag_list(both[arn]["_tags"])}
-            for arn in params["ResourceArns"]
+            {"ResourceArn": arn, **_some(both[arn]["_tags"])} for arn in params["ResourceArns"]
         ]
     }
 
