@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steps import red_eks, red_moving, red_standing, red_upgrade
+from steps import red_diagnosis, red_eks, red_moving, red_standing, red_upgrade
 from steps.spoiling import Case
 
 CASES: tuple[Case, ...] = (
@@ -10,6 +10,7 @@ CASES: tuple[Case, ...] = (
     *red_moving.CASES,
     *red_eks.CASES,
     *red_upgrade.CASES,
+    *red_diagnosis.CASES,
 )
 MEASURED: tuple[Case, ...] = (*red_moving.MEASURED, *red_upgrade.MEASURED)
 
