@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_VOID = {"meta", "br", "path", "rect", "line", "circle", "polyline", "hr", "img", "input"}
+_VOID = {"col", "meta", "br", "path", "rect", "line", "circle", "polyline", "hr", "img", "input"}
 _FORBIDDEN = {
     "script", "iframe", "object", "embed", "link", "base", "form", "img", "audio", "video", "use",
     "image", "foreignobject", "animate", "set", "template", "noscript",

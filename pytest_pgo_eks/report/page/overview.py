@@ -114,7 +114,7 @@ def mosaic(document: Json) -> Iterator[str]:
     if not features:
         return
     yield '<table class="mosaic"><caption class="hid">Every scenario at a glance</caption>'
-    yield "<tbody>"
+    yield '<colgroup><col class="name"><col></colgroup><tbody>'
     for feature, scenarios in features.items():
         yield f'<tr><th scope="row">{esc(feature)}</th><td><ul class="cells">'
         for one in scenarios:

@@ -172,7 +172,7 @@ white-space:nowrap}
 .badge.skipped,.c.skipped,.badge.uncovered{background:var(--skipped-tint);color:var(--skipped)}
 .c{font-weight:700}
 .mosaic{margin:.3rem 0 1.2rem;table-layout:fixed}
-.mosaic th{width:23%;min-width:0;padding-right:1.5rem;vertical-align:middle}
+.mosaic .name{width:30%}.mosaic th{min-width:0;padding-right:1.5rem;vertical-align:middle}
 .mosaic th,.mosaic td{border:0;padding-top:.15rem;padding-bottom:.15rem}.mosaic td{padding-right:0}
 .cells{display:flex;flex-wrap:wrap;gap:.2rem;list-style:none}
 .cells a{display:block;width:1.65rem;text-align:center;border-radius:.25rem;font-weight:700;
