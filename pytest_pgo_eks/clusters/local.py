@@ -183,19 +183,26 @@ def _child(command: list[str], complaints: IO[str]) -> Iterator[subprocess.Popen
 
 
 def _run(command: list[str], within_s: float) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=within_s,
-            check=False,
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-    except subprocess.TimeoutExpired:
-        raise ClusterProblem(f"{shlex.join(command)} did not end in {within_s:.0f} s") from None
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            raise ClusterProblem(f"{shlex.join(command)} did not end in {within_s:.0f} s") from None
+        finally:
+            # After Ctrl-C ``subprocess.run`` waits a quarter of a second for what it killed, which
+            # on a busy machine leaves a process behind and a warning instead of the run's summary.
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -254,7 +255,7 @@ class Controller:
             terminalreporter.section(f"cluster {handle.name} is kept")
             for hint in (
                 *handle.hints[:-1],
-                self._run.rerun(reuse=handle.name),
+                _here(self._run.rerun(reuse=handle.name), terminalreporter.config),
                 *handle.hints[-1:],
             ):
                 terminalreporter.write_line(hint)
@@ -285,6 +286,15 @@ class Controller:
             raise KeyboardInterrupt("terminated")
 
         self._old_handler = signal.signal(signal.SIGTERM, interrupt)
+
+
+def _here(rerun: str, config: pytest.Config) -> str:
+    """Return the command so that it works when pasted: this environment's pytest, the same arguments."""
+    ours = Path(sys.executable).parent
+    if Path(shutil.which("pytest") or "").parent != ours:
+        rerun = f"{shlex.quote(sys.executable)} -m {rerun}"
+    named = config.args if config.args_source is config.ArgsSource.ARGS else []
+    return shlex.join([*shlex.split(rerun), *named])
 
 
 def _subject(run: Run, handle: ClusterHandle | None, facts: dict[str, Any]) -> verdicts.Subject:

@@ -24,11 +24,13 @@ from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.session import ledger, operators
 from pytest_pgo_eks.session.locks import ClusterLock
 from pytest_pgo_eks.session.shared import Json, Shared, revived
-from pytest_pgo_eks.settings import Settings
+from pytest_pgo_eks.settings import OPTIONS, Settings, resolve
 
 RUN = pytest.StashKey["Run"]()
 _SHARED = ".session"
 LATEST = "latest"
+# What a command that runs scenarios again says otherwise, or not at all.
+_NOT_AGAIN = frozenset({"provider", "keep", "reuse", "seed", "gate", "report_dir"})
 
 
 @dataclass
@@ -161,12 +163,12 @@ class Run:
         parts = ["pytest", f"--cluster={settings.provider}"]
         if reuse or settings.reuse:
             parts.append(f"--pgo-reuse={reuse or settings.reuse}")
-        if settings.manifest:
-            parts.append(f"--pgo-manifest={settings.manifest}")
-        if settings.postgres_version:
-            parts.append(f"--pgo-postgres-version={settings.postgres_version}")
-        if settings.level != Settings.level:
-            parts.append(f"--pgo-level={settings.level}")
+        plain = resolve({"pgo_cluster": settings.provider}, {}, {}, [settings.provider])
+        for option in OPTIONS:
+            value = getattr(settings, option.field, None)
+            if option.field in _NOT_AGAIN or value is None or value == getattr(plain, option.field):
+                continue
+            parts.append(option.flag if option.kind == "flag" else f"{option.flag}={value}")
         return shlex.join(parts)
 
 

@@ -299,10 +299,17 @@ class TestAfterwards:
             [
                 "*cluster castle is kept*",
                 "look at castle",
-                "pytest --cluster=fake --pgo-reuse=castle",
+                "*pytest --cluster=fake --pgo-reuse=castle features",
                 "blow castle",
             ]
         )
+
+    def test_the_line_that_reruns_says_everything_that_was_said(self, project: Project) -> None:
+        scenario(project, "Given a cluster")
+        told = ("--pgo-namespace=elsewhere", "--pgo-level=4", "--pgo-timeout-scale=2.0")
+        project.run("--cluster=fake", "features", *told)
+        document = json.loads((project.run_dir() / "verdict.json").read_text())
+        assert document["rerun"] == f"pytest --cluster=fake {' '.join(told)}"
 
     def test_reuse_adopts_and_leaves_it(self, project: Project) -> None:
         scenario(project, "Given a cluster")
