@@ -36,6 +36,9 @@ LEVELS = ("unknown", "off", "local", "remote_write", "on", "remote_apply")
 Column = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+# Sixty million operations. A history may come from anywhere, and a few bytes may unpack to more.
+_MOST_BYTES = 4 << 30
+
 _TYPES = {"q": "<i8", "Q": "<u8", "i": "<i4", "I": "<u4", "H": "<u2", "B": "u1"}
 _KNOWN: dict[str, tuple[tuple[str, str], ...]] = {
     "ops": (
@@ -287,6 +290,7 @@ class _Reader:
         self.next_op = 1
         self.expected = 0
         self.crc = 0
+        self.unpacked = 0
 
     def read(self, lines: Iterable[bytes]) -> History:
         for number, line in enumerate(lines):
@@ -337,7 +341,12 @@ class _Reader:
 
     def _columns(self, name: str, blob: Sequence[Any]) -> None:
         count, text = blob
-        raw = zlib.decompress(base64.b64decode(text))
+        width = sum(np.dtype(_TYPES[code]).itemsize for _, code in self.header["tables"][name])
+        self.unpacked += count * width
+        if count < 0 or self.unpacked > _MOST_BYTES:
+            raise ValueError(f"{count} rows in {name} are too many")
+        # One byte more than is told, by which too many are noticed.
+        raw = zlib.decompressobj().decompress(base64.b64decode(text), count * width + 1)
         at = 0
         into = self.parts.setdefault(name, {})
         for column, code in self.header["tables"][name]:

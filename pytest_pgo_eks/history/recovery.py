@@ -88,8 +88,8 @@ def in_time(
 def again(history: History, numbers: Mapping[str, object]) -> Finding | None:
     """Judge what a finding of :func:`in_time` says it was asked; None where it does not say.
 
-    :raises BrokenHistory: the history has fewer operations than the finding was judged by, or no
-        such path or kind of session.
+    :raises BrokenHistory: the history has fewer operations than the finding was judged by, no such
+        path or kind of session, or no fault that began when the finding says.
     """
     path, since, within_s = (numbers.get(key) for key in ("path", "since_ns", "budget_s"))
     count, named = numbers.get("judged_operations"), numbers.get("asked_sessions")
@@ -103,6 +103,13 @@ def again(history: History, numbers: Mapping[str, object]) -> Finding | None:
         raise BrokenHistory(f"there is no kind of session {unknown[0]!r}")
     sessions = [SESSIONS.index(name) for name in named.split()]
     as_it_was = replace(history, ops=history.ops[:count])
+    # The clock starts with the last fault that had begun by then, and with nothing else.
+    until = max(since, int(as_it_was.ops.done.max()) if count else 0)
+    begun = [int(mark["at"]) for mark in history.marks(FAULT_BEGINS) if mark["at"] <= until]
+    if since != max(begun, default=None):
+        raise BrokenHistory(
+            f"the last fault began at {max(begun, default=None)}, not at {since} ns"
+        )
     return in_time(as_it_was, path, since, float(str(within_s)), sessions)
 
 

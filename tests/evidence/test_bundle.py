@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,42 @@ def edit_loss(found: Any) -> None:
     _finding("no-acknowledged-write-lost")(found)["numbers"]["acknowledged"] += 1000
 
 
+def rewrite_history(folder: Path, change: Callable[[list[Any]], Any]) -> None:
+    """Alter a history's lines and chain them anew, as somebody would who knows the format."""
+    file = next(folder.glob("scenarios/*/history.jsonl.gz"))
+    lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    change(lines)
+    text, check = b"", 0
+    for line in lines:
+        if "q" in line:
+            line["k"] = check
+        raw = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        check = zlib.crc32(raw)
+        text += raw
+    file.write_bytes(gzip.compress(text, 1))
+
+
+def bomb_column(lines: list[Any]) -> None:
+    batch = next(line for line in lines if "ops" in line.get("t", {}))
+    batch["t"]["ops"][1] = base64.b64encode(zlib.compress(b"\0" * (64 << 20), 9)).decode()
+
+
+def huge_batch(lines: list[Any]) -> None:
+    next(line for line in lines if "ops" in line.get("t", {}))["t"]["ops"][0] = 1 << 40
+
+
+def nonsense_events(lines: list[Any]) -> None:
+    next(line for line in lines if line.get("e"))["e"][:] = [{"kind": "mark", "at": "noon"}, 7]
+
+
+def another_fault(lines: list[Any]) -> None:
+    """Let nothing be known of when the fault began, so that any moment could be told."""
+    for line in lines:
+        for event in line.get("e", ()):
+            if event["kind"] == "mark":
+                event["name"] = event["name"].replace("fault begins", "nothing begins")
+
+
 LIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "the run's verdict": (
         lambda f: edit(f / "verdict.json", lambda d: d.update(verdict="violation")),
@@ -228,6 +266,16 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no history, and none named": (forget_history, "is told, and no history shows it"),
     "half a history": (cut_history, "its history says 'unknown'"),
     "an edited history": (change_history, "a hole"),
+    "a column that unpacks to too much": (
+        lambda f: rewrite_history(f, bomb_column),
+        "bytes too many in ops",
+    ),
+    "a batch without end": (lambda f: rewrite_history(f, huge_batch), "are too many"),
+    "events that are none": (lambda f: rewrite_history(f, nonsense_events), "damaged"),
+    "another begin of the fault": (
+        lambda f: rewrite_history(f, another_fault),
+        "the last fault began at None, not at",
+    ),
     "a history that unpacks to too much": (bomb_history, "unpack to more than"),
     "another declared mode": (
         lambda f: both(f, lambda s: s.update(replication="async")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,3 +117,15 @@ def test_what_does_not_say_what_was_asked_is_not_judged_again() -> None:
     with pytest.raises(BrokenHistory, match="no kind of session"):
         again(whole, {**numbers, "asked_sessions": "scout walker"})
     assert again(whole, {**numbers, "judged_operations": True}) is None
+    with pytest.raises(BrokenHistory, match="the last fault began at 10000000000, not at 12"):
+        again(whole, {**numbers, "since_ns": 12 * S})
+
+
+def test_of_several_faults_the_last_one_by_then_starts_the_clock() -> None:
+    whole = history((12, 14), (40, 43), faults=(10.0, 38.0))
+    first = in_time(replace(whole, ops=whole.ops[: 25 * 50]), PATH, 10 * S, 30)
+    assert again(whole, first.numbers) == first
+    second = in_time(whole, PATH, 38 * S, 30)
+    assert again(whole, second.numbers) == second
+    with pytest.raises(BrokenHistory, match="the last fault"):
+        again(whole, {**second.numbers, "since_ns": 10 * S})

@@ -30,6 +30,8 @@ _MOST_RATIO = 100
 _FREE_BYTES = 64 << 20
 _CHUNK = 1 << 20
 
+# What reading or judging a history may stumble over that somebody made up.
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # Rules that only a history can decide.
 _FROM_HISTORY = frozenset(
     {*ALWAYS, *promise("strict", "on").must, "no-unreplicated-acknowledgement"}
@@ -63,6 +65,7 @@ def rejudge(scenario: Mapping[str, Any], folder: Path, *, same_version: bool) ->
         try:
             history = _load(folder / name)
             mode, level = _asked(history)
+            mine = _judged(history, mode, level)
         except BrokenHistory as error:
             # A probe that died leaves half a history: its scenario may say anything but "pass".
             told = result.wrong if scenario["verdict"] == "pass" else result.notes
@@ -72,7 +75,7 @@ def rejudge(scenario: Mapping[str, Any], folder: Path, *, same_version: bool) ->
             result.wrong.append(f"it says replication {declared}, its history was judged as {mode}")
         result.histories += 1
         histories.append(history)
-        judged += [*judge(history, mode, level), *measure(history)]
+        judged += mine
     _compare(scenario, judged, histories, result, same_version=same_version)
     return result
 
@@ -92,8 +95,15 @@ def _load(path: Path) -> History:
         raise BrokenHistory(f"{path}: cannot be read: {error}") from error
     try:
         return History.load(path)
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except _NONSENSE as error:
         raise BrokenHistory(f"{path}: damaged: {type(error).__name__} {error}") from error
+
+
+def _judged(history: History, mode: Mode, level: Level) -> list[Finding]:
+    try:
+        return [*judge(history, mode, level), *measure(history)]
+    except _NONSENSE as error:
+        raise BrokenHistory(f"{history.source}: damaged: {type(error).__name__} {error}") from error
 
 
 def _asked(history: History) -> tuple[Mode, Level]:
