@@ -6,7 +6,6 @@ Nothing here knows pytest: :mod:`pytest_pgo_eks.plugin` hands over what it was t
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pytest_pgo_eks.settings_eks import (
     EksSettings,
 )
 from pytest_pgo_eks.settings_install import INSTALL_ROWS, NOTHING, SCOPES, SPREADS, InstallSettings
+from pytest_pgo_eks.settings_values import converted, is_dns_label
 
 PROVIDERS = ("local", "kind", "k3s", "kubeconfig", "eks")
 POSTGRES_VERSIONS = (15, 16, 17, 18)
@@ -283,8 +283,6 @@ _POSITIVE = (
     "eks.hours",
     "eks.max_cost_usd",
 )
-_YES = {"1", "true", "yes", "on"}
-_NO = {"0", "false", "no", "off", ""}
 
 
 def resolve(
@@ -316,7 +314,7 @@ def resolve(
     if not str(chosen.get("provider", "")).strip():
         return None
     kinds = {option.field: option.kind for option in OPTIONS}
-    values = {name: _convert(kinds[name], v, origin[name]) for name, v in chosen.items()}
+    values = {name: converted(kinds[name], v, origin[name]) for name, v in chosen.items()}
     known = tuple(dict.fromkeys(providers))
     _check(values, origin, known)
     if values["provider"] == "kubeconfig":
@@ -334,41 +332,6 @@ def _taken(values: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Take the values of one group out, by their names without its prefix."""
     names = [name for name in values if name.startswith(prefix)]
     return {name.removeprefix(prefix): values.pop(name) for name in names}
-
-
-def _convert(kind: Kind, value: object, where: str) -> object:
-    text = str(value).strip()
-    match kind:
-        case "flag":
-            return _flag(value, text, where)
-        case "whole":
-            try:
-                return int(text)
-            except ValueError:
-                raise UsageProblem(f"{where}: {text!r} is not a whole number") from None
-        case "number":
-            return _number(text, where)
-    if not text:
-        raise UsageProblem(f"{where}: the value is empty")
-    return Path(text).expanduser() if kind == "path" else text
-
-
-def _flag(value: object, text: str, where: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    if text.lower() not in _YES | _NO:
-        raise UsageProblem(f"{where}: {text!r} is neither yes nor no")
-    return text.lower() in _YES
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise UsageProblem(f"{where}: {text!r} is not a number") from None
-    if not math.isfinite(number):
-        raise UsageProblem(f"{where}: {text!r} is not a finite number")
-    return number
 
 
 def _check(
@@ -399,7 +362,7 @@ def _check(
         )
     _check_real(values, origin)
     namespace = str(values.get("namespace", "postgres-operator"))
-    if not _is_dns_label(namespace):
+    if not is_dns_label(namespace):
         raise UsageProblem(
             f"{origin['namespace']}: {namespace!r} is no namespace name: up to 63 lower-case "
             "letters, digits and hyphens, with a letter or digit at both ends"
@@ -433,7 +396,7 @@ def _check_real(values: Mapping[str, object], origin: Mapping[str, str]) -> None
                 f"it is for --cluster={' and '.join(known)}"
             )
     adopt = str(values.get("adopt", "a/b"))
-    if not all(map(_is_dns_label, adopt.split("/"))) or adopt.count("/") != 1:
+    if not all(map(is_dns_label, adopt.split("/"))) or adopt.count("/") != 1:
         raise UsageProblem(f"{origin['adopt']}: {adopt!r} is not of the form NAMESPACE/NAME")
     if values.get("allow_disruption") and "adopt" not in values:
         raise UsageProblem(
@@ -445,15 +408,6 @@ def _check_real(values: Mapping[str, object], origin: Mapping[str, str]) -> None
             f"{origin['manifest']}: --pgo-adopt judges the PostgresCluster that is there; "
             "leave the manifest out"
         )
-
-
-def _is_dns_label(text: str) -> bool:
-    return (
-        0 < len(text) <= 63
-        and set(text) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-        and not text.startswith("-")
-        and not text.endswith("-")
-    )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

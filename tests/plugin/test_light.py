@@ -51,5 +51,6 @@ def test_a_run_that_does_not_use_it_loads_no_client_library(tmp_path: object) ->
         "ours: ['pytest_pgo_eks', 'pytest_pgo_eks.errors', 'pytest_pgo_eks.fixtures', "
         "'pytest_pgo_eks.gherkin', 'pytest_pgo_eks.gherkin.tags', 'pytest_pgo_eks.newhooks', "
         "'pytest_pgo_eks.pattern', 'pytest_pgo_eks.plugin', 'pytest_pgo_eks.settings', "
-        "'pytest_pgo_eks.settings_eks', 'pytest_pgo_eks.settings_install']"
+        "'pytest_pgo_eks.settings_eks', 'pytest_pgo_eks.settings_install', "
+        "'pytest_pgo_eks.settings_values']"
     )
