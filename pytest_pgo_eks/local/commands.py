@@ -125,7 +125,7 @@ def _up(options: argparse.Namespace) -> int:
     _say(f"cluster {name!r} is up (stand-in, Kubernetes {ready['kubernetes_version']})")
     _say(f"  kubectl --kubeconfig {ready['kubeconfig']} get pods -A")
     _say(f"  log:    {place.log_file}")
-    _say(f"  remove: python -m pytest_pgo_eks.local down --name {name}")
+    _say(f"  remove: {state.PROGRAM} down --name {name}")
     return 0
 
 

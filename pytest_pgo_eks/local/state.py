@@ -21,8 +21,10 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ from typing import Any, Literal
 
 Life = Literal["running", "starting", "dead"]
 
+# This very Python: the one that is called so on the user's path may not have the package.
+PROGRAM = f"{shlex.quote(sys.executable)} -m pytest_pgo_eks.local"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -89,7 +93,7 @@ class StateDir:
             raise InputProblem(
                 f"the state directory {self.path} is in use by {who}: name another one with --name "
                 f"or --state-dir, or remove that cluster: "
-                f"python -m pytest_pgo_eks.local down --state-dir {self.path}"
+                f"{PROGRAM} down --state-dir {shlex.quote(str(self.path))}"
             )
         _empty(self.path, spare=self.lock_file)
         return lock
