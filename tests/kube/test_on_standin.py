@@ -168,8 +168,8 @@ def test_commands_run_in_a_pod(live: Kube, namespace: str, pod: str) -> None:
     assert said in (126, 127) or "/no/such" in str(said)
     began = time.monotonic()
     with pytest.raises(ExecProblem, match="not ended within"):
-        live.exec(namespace, pod, ["sleep", "20"], container="c", deadline_s=0.5)
-    assert time.monotonic() - began < 2
+        live.exec(namespace, pod, ["sleep", "60"], container="c", deadline_s=0.5)
+    assert time.monotonic() - began < 20
 
 
 def test_a_port_of_a_pod_is_reached_from_here(live: Kube, namespace: str, pod: str) -> None:

@@ -70,7 +70,7 @@ def test_several_hosts_are_tried_in_order(
         several = replace(login, hosts=hosts, host_s=0.2, attributes="read-write")
         (answer,) = installed.ask(several, "SELECT inet_server_port()", deadline_s=3)
     assert answer.rows == ((str(postgres.port),),)
-    assert 0.2 <= answer.took_s < 2
+    assert 0.2 <= answer.took_s < 8
 
 
 def test_the_certificate_is_verified(
