@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 FAILOVER = (
     "features/failover/synchronous.feature::"
-    "With synchronous replication, <fault>[the primary pod is deleted-30 seconds]"
+    "With synchronous replication, <fault>[the primary pod is deleted-a lease and 10 seconds]"
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(280)]

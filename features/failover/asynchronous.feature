@@ -19,8 +19,8 @@ Feature: Failover with asynchronous replication
       @level-2
       Examples:
         | fault                              | budget                 |
-        | the primary is switched over       | 45 seconds             |
-        | the primary pod is deleted         | 30 seconds             |
+        | the primary is switched over       | a lease and 25 seconds |
+        | the primary pod is deleted         | a lease and 10 seconds |
 
       @level-4
       Examples:
@@ -42,14 +42,14 @@ Feature: Failover with asynchronous replication
     Scenario: With asynchronous replication, the primary pod is deleted while the operator is down
       Given the operator is down
       When the primary pod is deleted
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And 3 instances are running and streaming within 2 minutes
       And only the end of the log is lost
 
     @disruptive @level-4
     Scenario: With asynchronous replication, three failovers in a row
       When the primary pod is deleted 3 times, each time after the cluster recovered
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And the distribution of outages is reported
       And 3 instances are running and streaming within 2 minutes
       And the timeline was raised exactly as often as Patroni recorded a promotion

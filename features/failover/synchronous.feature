@@ -21,8 +21,8 @@ Feature: Failover with synchronous replication
       @level-1
       Examples:
         | fault                              | budget                 |
-        | the primary is switched over       | 45 seconds             |
-        | the primary pod is deleted         | 30 seconds             |
+        | the primary is switched over       | a lease and 25 seconds |
+        | the primary pod is deleted         | a lease and 10 seconds |
 
       @level-2
       Examples:
@@ -59,7 +59,7 @@ Feature: Failover with synchronous replication
     Scenario: With synchronous replication, the primary pod is deleted while the operator is down
       Given the operator is down
       When the primary pod is deleted
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And 3 instances are running and streaming within 2 minutes
       And the timeline was raised exactly as often as Patroni recorded a promotion
       And no acknowledged write is lost
@@ -75,7 +75,7 @@ Feature: Failover with synchronous replication
     @disruptive @level-3
     Scenario: With synchronous replication, three failovers in a row
       When the primary pod is deleted 3 times, each time after the cluster recovered
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And the distribution of outages is reported
       And 3 instances are running and streaming within 2 minutes
       And the timeline was raised exactly as often as Patroni recorded a promotion
@@ -85,7 +85,7 @@ Feature: Failover with synchronous replication
     @disruptive @level-4
     Scenario: With synchronous replication, as many failovers in a row as the run was told
       When the primary pod is deleted as often as the run was told, each time after the cluster recovered
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And the distribution of outages is reported
       And 3 instances are running and streaming within 2 minutes
       And no acknowledged write is lost
@@ -145,7 +145,7 @@ Feature: Failover with synchronous replication
       Given a PostgresCluster with 3 instances and synchronous replication
       And clients are writing and running <level> transactions
       When the primary pod is deleted
-      Then writes are acknowledged again within 30 seconds
+      Then writes are acknowledged again within a lease and 10 seconds
       And 3 instances are running and streaming within 2 minutes
       And the transactions kept <level> isolation
       And no acknowledged write is lost

@@ -145,6 +145,8 @@ class Worker:
 
     def _gone(self, session: Session) -> None:
         """React to a session that ended: reconnect, or, if pinned, note when it was known."""
+        if session is not self._session:
+            return  # one of before: another has taken its place, or is about to
         shared = self.path.shared
         for said in session.notices:
             shared.heard(said, self.client)
