@@ -1,4 +1,4 @@
-@deployment
+@diagnosis @deployment
 Feature: Troubleshooting
   The questions of the pattern's troubleshooting page, each with an answer instead of a command: pods
   that do not start, replicas that fall behind, sessions that wait, replication that does not run.

@@ -1,4 +1,4 @@
-@eks @real-eks @S16
+@security @eks @real-eks @S16
 Feature: Security audit of the EKS cluster
   Twenty questions that follow from the pattern's best practices, each answered with what was seen.
   A warning is told and breaks nothing. What the pattern's own text asks for is a recorded deviation

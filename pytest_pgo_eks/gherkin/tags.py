@@ -30,6 +30,8 @@ AREAS = {
     "scaling": "area: instances and volumes come and go",
     "upgrade": "area: minor and major upgrades of PostgreSQL, PGO and Kubernetes",
     "eks": "area: what only Amazon EKS has",
+    "security": "area: rights, encryption and network rules of the cluster",
+    "diagnosis": "area: what explains trouble is there and tells it",
 }
 
 # What a cluster can do. A scenario's tag asks for it; where it is missing the scenario is skipped
