@@ -17,10 +17,10 @@ from pytest_pgo_eks.kube.hardening import pod_spec
 Object = dict[str, Any]
 
 _PORT = 8080
-_TRY_S = 1.0
+_TRY_S = 0.5
 # A policy takes effect asynchronously: within a second on most clusters, ten on busy ones.
 _EFFECT_S = 20.0
-_HOLDS_S = 2.0
+_HOLDS_S = 1.0
 _HOPELESS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
 
 _LISTEN = f"""

@@ -18,6 +18,8 @@ from pytest_pgo_eks.kube import Kube
 
 Scope = Literal["cluster", "own", "operator", "adopted"]
 _PGO = "postgres-operator.crunchydata.com"
+_ACCESS = "rbac.authorization.k8s.io"
+_POLICIES = "networking.k8s.io"
 _READ = ("get", "list", "watch")
 _MAKE = ("get", "create", "patch", "delete")
 _AT_ONCE = 12
@@ -121,13 +123,14 @@ RIGHTS: tuple[Right, ...] = (
     *_looks("own"),
     Right("own", "", "pods", ("create", "patch", "delete"), "to run the probe, and to kill pods"),
     Right("own", "", "pods/eviction", ("create",), "to drain a node", "node-drain"),
-    Right("own", "", "serviceaccounts", _MAKE, "the probe has its own"),
-    Right("own", "rbac.authorization.k8s.io", "roles", _MAKE, "the probe may watch pods"),
-    Right("own", "rbac.authorization.k8s.io", "rolebindings", _MAKE, "the probe may watch pods"),
+    Right("own", "", "serviceaccounts", (*_MAKE, "list"), "the probe has its own"),
+    Right("own", _ACCESS, "roles", (*_MAKE, "list"), "the probe may watch pods"),
+    Right("own", _ACCESS, "rolebindings", (*_MAKE, "list"), "the probe may watch pods"),
+    Right("own", _POLICIES, "networkpolicies", ("list",), "to leave none behind"),
     Right("own", "", "secrets", ("delete",), "to take a certificate away"),
     Right(
         "own",
-        "networking.k8s.io",
+        _POLICIES,
         "networkpolicies",
         ("create", "delete"),
         "to prove that policies are enforced",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pytest_pgo_eks import shipped
-from pytest_pgo_eks.clusters import rights
+from pytest_pgo_eks.clusters import premises, rights
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.kube.kinds import _known
 
@@ -146,3 +146,11 @@ def test_what_is_missing_is_named_with_verb_group_place_and_reason() -> None:
 def _as_kube(fake: Any) -> Kube:
     kube: Kube = fake
     return kube
+
+
+def test_everything_that_is_listed_at_the_end_may_be_listed() -> None:
+    """What a guest lists before and after is no call with a literal kind, so it is checked here."""
+    known, have = _known(), granted()
+    kinds = [known[kind] for kind in premises._KINDS if kind in known]
+    assert len(kinds) == len(premises._KINDS) - 1
+    assert not [one.plural for one in kinds if "list" not in have[one.group, one.plural]]
