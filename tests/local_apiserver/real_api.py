@@ -44,7 +44,7 @@ class RealApi:
             self.keys.forget_new()
             # A definition is served until the server has noticed that it is gone.
             async with asyncio.timeout(_NOTICED_S):
-                while await _groups(admin) != known:
+                while await _groups(admin) != known:  # noqa: ASYNC110 - nobody announces it
                     await asyncio.sleep(0.05)
             await admin.close()
 
