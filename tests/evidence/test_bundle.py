@@ -281,6 +281,10 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: both(f, lambda s: s.update(replication="async")),
         "it says replication async, its history was judged as sync",
     ),
+    "a folder elsewhere": (
+        lambda f: edit(f / "verdict.json", lambda d: d["scenarios"][0].update(folder="../..")),
+        "its folder is elsewhere: ../..",
+    ),
     "no file of a scenario": (
         lambda f: next(f.glob("scenarios/access-*/scenario.json")).unlink(),
         "its evidence is missing",

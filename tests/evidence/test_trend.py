@@ -196,7 +196,9 @@ def test_the_page_shows_everything_and_needs_nothing() -> None:
     assert "default-src 'none'" in text
 
 
-def test_names_of_others_are_text_and_nothing_else(tmp_path: Path) -> None:
+def test_names_of_others_are_text_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     evil = "<script>alert(1)</script>\"' 💥\u202e\x1b[31m password=canary123"
     runs = [run_document([scenario(evil, rto={evil: (1, 2)})], day=day) for day in range(2)]
     for run in runs:
@@ -206,6 +208,14 @@ def test_names_of_others_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert not any(tag == "script" for tag, _ in Look().whole(text))
     assert main(["merge", str(tmp_path / "runs"), "--to", str(tmp_path)]) == 0
     Look().whole((tmp_path / "matrix.html").read_text("utf-8"))
+    one, other = (str(tmp_path / "runs" / run["run"]) for run in runs)
+    capsys.readouterr()
+    assert main(["diff", one, other]) == 0
+    told = capsys.readouterr().out
+    assert "canary123" not in told
+    assert main(["verify", one]) == 1
+    told += capsys.readouterr().out
+    assert not re.search("[\x1b\u202e]", told)
     for file in ("trend.html", "trend.json", "matrix.json", "matrix.md", "matrix.html"):
         said = (tmp_path / file).read_text("utf-8")
         assert "canary123" not in said

@@ -76,7 +76,12 @@ def troubles_of_scenario(
 
 def _file(scenario: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Compare with what the scenario itself wrote while it ran."""
-    path = folder / "scenarios" / folder_name(scenario["id"]) / SCENARIO
+    # The id may have been masked since the folder was named after it.
+    place = scenario["folder"] or f"scenarios/{folder_name(scenario['id'])}"
+    path = folder / place / SCENARIO
+    if not path.resolve().is_relative_to(folder.resolve()):
+        yield f"its folder is elsewhere: {place}"
+        return
     try:
         own = json.loads(path.read_text("utf-8"))
     except OSError:
