@@ -34,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "real_apiserver: needs a kube-apiserver and controllers from KUBEBUILDER_ASSETS or a build",
     )
+    if not config.option.pgo_cluster:
+        # The runs that these tests start are nobody's news in a CI job's summary.
+        os.environ.pop("GITHUB_STEP_SUMMARY", None)
     # Here ``testpaths`` names the harness's own tests; asked for a cluster or for the sentences, the
     # features are meant.
     asked = config.option.pgo_cluster or config.option.pgo_steps
