@@ -9,7 +9,14 @@ import pytest
 from pytest_pgo_eks.local.controllers.quantities import int_or_percent, quantity
 from pytest_pgo_eks.local.controllers.volume_rules import best_volume
 from pytest_pgo_eks.local.controllers.volumes import remove_volume
-from pytest_pgo_eks.local.objects import CLAIM, PERSISTENT_VOLUME, POD, STORAGE_CLASS, Obj
+from pytest_pgo_eks.local.objects import (
+    CLAIM,
+    LIMITED_CLASS,
+    PERSISTENT_VOLUME,
+    POD,
+    STORAGE_CLASS,
+    Obj,
+)
 
 from .conftest import Bed, Tell
 
@@ -100,6 +107,28 @@ def test_nothing_outside_the_storage_root_is_removed(tmp_path: Path) -> None:
 
 def exists(path: Path) -> bool:
     return path.exists()
+
+
+def test_volumes_of_the_limited_class_are_there_and_nobodys_default(tell: Tell) -> None:
+    async def story(bed: Bed) -> None:
+        await bed.nodes()
+        made = await bed.until(lambda: bed.get(STORAGE_CLASS, LIMITED_CLASS))
+        assert not made["allowVolumeExpansion"], "a file system in memory does not grow"
+        await bed.create(CLAIM, claim(storageClassName=LIMITED_CLASS))
+        await bed.create(POD, user_of("user"))
+        await bed.bound("user")
+        found = await bed.get(CLAIM, "data")
+        assert found is not None
+        volume = await bed.get(PERSISTENT_VOLUME, found["spec"]["volumeName"])
+        assert volume is not None
+        assert volume["spec"]["storageClassName"] == LIMITED_CLASS
+        await bed.create(CLAIM, claim("plain"))
+        await bed.until(lambda: bed.events("WaitForFirstConsumer"))
+        plain = await bed.get(CLAIM, "plain")
+        assert plain is not None
+        assert plain["spec"]["storageClassName"] == "standin-local"
+
+    tell(story)
 
 
 def test_life_of_a_claim(tell: Tell) -> None:

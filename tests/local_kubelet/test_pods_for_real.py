@@ -70,6 +70,7 @@ def test_volumes() -> None:
         "projected",
         "account_token",
         "claim",
+        "limited_claim",
         "empty_dirs",
         "host_path",
     )

@@ -9,7 +9,16 @@ from typing import Any
 
 from kubelet_bed import SPACE, Bed, condition, phase
 
-from pytest_pgo_eks.local.objects import CLAIM, CONFIG_MAP, PERSISTENT_VOLUME, POD, SECRET, Obj
+from pytest_pgo_eks.local.controllers.volumes import remove_volume
+from pytest_pgo_eks.local.objects import (
+    CLAIM,
+    CONFIG_MAP,
+    LIMITED_CLASS,
+    PERSISTENT_VOLUME,
+    POD,
+    SECRET,
+    Obj,
+)
 
 SLEEP = ["sh", "-c", "exec sleep 1000"]
 
@@ -177,6 +186,52 @@ async def claim(bed: Bed) -> None:
     await bed.api.delete(POD, "first", SPACE, grace_s=0)
     await bed.running("second", 3)
     assert await bed.shell("second", "cat /pgdata/file") == "kept\n"
+
+
+async def limited_claim(bed: Bed) -> None:
+    """A volume of the limited class is a file system of its own size, and outlives every pod."""
+    where = bed.root / "limited"
+    await bed.api.create(
+        PERSISTENT_VOLUME,
+        {
+            "metadata": {"name": "small-pv"},
+            "spec": {
+                "capacity": {"storage": "16Mi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": str(where)},
+                "storageClassName": LIMITED_CLASS,
+            },
+        },
+    )
+    resources = {"requests": {"storage": "16Mi"}}
+    body = {
+        "metadata": {"name": "small", "namespace": SPACE},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeName": "small-pv",
+            "resources": resources,
+        },
+    }
+    await bed.api.create(CLAIM, body)
+    bound = {"status": {"phase": "Bound", "capacity": {"storage": "16Mi"}}}
+    await bed.api.patch(CLAIM, "small", SPACE, bound, sub="status")
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "small"}}]
+    pod = mounted({"name": "v", "mountPath": "/pgdata"})
+    await bed.pod("filling", pod, volumes=volumes)
+    await bed.running("filling")
+    size = await bed.shell("filling", "df --output=size -k /pgdata | tail -1")
+    assert size.strip() == str(16 * 1024), size
+    full = "dd if=/dev/zero of=/pgdata/filler bs=1M 2>&1 | grep -c 'No space left on device'"
+    assert await bed.shell("filling", full) == "1\n"
+    await bed.shell("filling", "rm /pgdata/filler; echo kept > /pgdata/file")
+    await bed.api.delete(POD, "filling", SPACE, grace_s=0)
+    await bed.pod("after", pod, volumes=volumes)
+    await bed.running("after")
+    assert await bed.shell("after", "cat /pgdata/file") == "kept\n"
+    # As the volume controller takes it away: what is mounted goes first.
+    await bed.api.delete(POD, "after", SPACE, grace_s=0)
+    await asyncio.to_thread(remove_volume, where, bed.root)
+    assert not where.exists()
 
 
 async def empty_dirs(bed: Bed) -> None:
