@@ -218,6 +218,17 @@ CASES: dict[str, Case] = {
         lambda: run(patroni=None), set_to("evidence", "subject", {"patroni": "4*"}),
         7, "subject", "judged patroni None",
     ),
+    "a run of last month": (
+        lambda: run(day=-31), set_to("evidence", "max_age_days", 30), 7, "age",
+        "began on 2026-01-30; this policy takes runs of the last 30 days",
+    ),
+    "a run of next month": (
+        lambda: run(day=31), set_to("evidence", "max_age_days", 30), 7, "age", "began on 2026-04-02",
+    ),
+    "a run of no time": (
+        lambda: {**run(), "began": "last night"}, set_to("evidence", "max_age_days", 30),
+        7, "age", "began on last night",
+    ),
     "an interrupted run": (
         lambda: run(interrupted=True), None, 7, "interrupted", "was stopped before its end",
     ),
@@ -303,6 +314,11 @@ PASSING: dict[str, tuple[Callable[[], Any], Callable[[Json], Any], str]] = {
         lambda: run(good() | {"verdict": "violation", "reason": "x"}, other()),
         quarantine("violation"),
         "“The primary pod is deleted” is quarantined: violation",
+    ),
+    "a run of thirty days ago": (
+        lambda: run(day=-30),
+        set_to("evidence", "max_age_days", 30),
+        "",
     ),
     "a quarantine on its last day": (
         lambda: run(good() | {"verdict": "violation", "reason": "x"}, other()),

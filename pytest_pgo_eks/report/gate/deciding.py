@@ -47,7 +47,7 @@ def decide(
     for cell in cells.values():
         ruling = Ruling()
         value = policy.value
-        check_evidence(value, cell, ruling)
+        check_evidence(value, cell, today, ruling)
         check_scenarios(value, cell, every, today, ruling)
         check_budgets(value, cell, ruling)
         check_deviations(value, cell, today, ruling)

@@ -15,8 +15,8 @@ Value = Mapping[str, Any]
 _UNITS = {"rto_s": " s", "staleness_s": " s", "duration_s": " s", "lost_writes": " writes"}
 
 
-def check_evidence(value: Value, runs: Sequence[Run], ruling: Ruling) -> None:
-    """Whether the runs count at all: where they took place, what they are about, how they ended."""
+def check_evidence(value: Value, runs: Sequence[Run], today: date, ruling: Ruling) -> None:
+    """Whether the runs count at all: where and when, what they are about, how they ended."""
     asked = value["evidence"]
     for run in runs:
         subject, name = run["subject"], run["run"] or run["began"]
@@ -33,6 +33,12 @@ def check_evidence(value: Value, runs: Sequence[Run], ruling: Ruling) -> None:
             ruling.against(
                 "provider", f"run {name} took place on {provider!r}; this policy takes {wanted}"
             )
+        if "max_age_days" in asked and not _young(run, int(asked["max_age_days"]), today):
+            ruling.against(
+                "age",
+                f"run {name} began on {run['began'][:10]}; this policy takes runs of the last "
+                f"{asked['max_age_days']} days",
+            )
         for key, pattern in asked.get("subject", {}).items():
             if not matches(pattern, str(subject[key] or "")):
                 ruling.against(
@@ -47,6 +53,15 @@ def check_evidence(value: Value, runs: Sequence[Run], ruling: Ruling) -> None:
                 f"run {name} left {len(run['leftovers'])} things behind: {run['leftovers'][0]}"
             )
             ruling.decide(asked["leftovers"], "leftovers", sentence)
+
+
+def _young(run: Run, days: int, today: date) -> bool:
+    """Whether a run is of the last days; one day ahead is another time zone's, further is no clock's."""
+    try:
+        age = (today - date.fromisoformat(str(run["began"])[:10])).days
+    except ValueError:
+        return False
+    return -1 <= age <= days
 
 
 def check_deviations(value: Value, runs: Sequence[Run], today: date, ruling: Ruling) -> None:
