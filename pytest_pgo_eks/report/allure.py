@@ -47,7 +47,8 @@ def environment(document: Mapping[str, Any]) -> str:
         "run": document["run"],
         "seed": document["seed"],
         "rerun": document["rerun"],
-        **document["environment"],
+        # Apart, so that the client library's version is not taken for the cluster's.
+        **{f"runner.{name}": value for name, value in document["environment"].items()},
     }
     return "".join(
         f"{_escaped(name, key=True)}={_escaped(str(value))}\n"

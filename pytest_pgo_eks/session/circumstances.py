@@ -14,7 +14,15 @@ from pytest_pgo_eks.session.versions import installed
 from pytest_pgo_eks.settings import Settings
 
 _GIT_S = 10.0
-_DISTRIBUTIONS = ("pytest", "pytest-bdd", "kubernetes", "pytest-xdist", "allure-pytest", "boto3")
+# By the name under which each is told: "kubernetes" alone would be taken for the cluster's version.
+_DISTRIBUTIONS = {
+    "pytest": "pytest",
+    "pytest-bdd": "pytest-bdd",
+    "pytest-xdist": "pytest-xdist",
+    "allure-pytest": "allure-pytest",
+    "kubernetes client": "kubernetes",
+    "boto3": "boto3",
+}
 
 Environment = Mapping[str, str]
 Job = dict[str, str | None]
@@ -58,7 +66,8 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    return found | {name: version for name in _DISTRIBUTIONS if (version := installed(name))}
+    versions = {told: installed(name) for told, name in _DISTRIBUTIONS.items()}
+    return found | {told: version for told, version in versions.items() if version}
 
 
 def settings(given: Settings) -> dict[str, Any]:

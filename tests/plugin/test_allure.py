@@ -241,6 +241,8 @@ def test_environment_categories_and_executor_lie_beside_the_results(serial: Path
     told = (serial / "allure" / "environment.properties").read_text("ascii")
     assert "provider=fake\n" in told
     assert "verdict=violation\n" in told
+    assert "kubernetes=v1.34.0+fake\n" in told, "the cluster's version, not the client library's"
+    assert "runner.kubernetes\\ client=" in told
     categories = json.loads((serial / "allure" / "categories.json").read_text())
     assert [one["matchedStatuses"] for one in categories] == [
         ["failed"],
