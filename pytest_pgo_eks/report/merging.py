@@ -106,9 +106,7 @@ def markdown(document: Json) -> str:
         lines += [
             f"| {_md(one['feature'])} – {_md(one['name'])} | {_md(_where(told))} | "
             f"{told['verdict']} | {_md(line(told['reason'], 160))} |"
-            for one in document["scenarios"]
-            for told in one["outcomes"]
-            if told["verdict"] in ("violation", "inconclusive")
+            for one, told in _broken(document)
         ]
     if document["disclaimer"]:
         lines += ["", f"> {document['disclaimer']}"]
@@ -161,9 +159,7 @@ def _page(document: Json) -> Iterator[str]:
             Cell(badge(told["verdict"])),
             Cell(esc(line(told["reason"]))),
         ]
-        for one in document["scenarios"]
-        for told in one["outcomes"]
-        if told["verdict"] in ("violation", "inconclusive")
+        for one, told in _broken(document)
     ]
     heads = ["Scenario", "Where", "Outcome", "Why"]
     yield from section("broke", "What broke, and where", "", [table("Broken", heads, troubles)])
@@ -183,6 +179,17 @@ def _rows(document: Json) -> dict[tuple[str, str], dict[str, Json]]:
     for cell in document["cells"]:
         found.setdefault((cell["pgo"], cell["postgresql"]), {})[cell["kubernetes"]] = cell
     return found
+
+
+def _broken(document: Json) -> list[tuple[Json, Json]]:
+    """Return scenarios with what they were in one place, violations first."""
+    found = [
+        (one, told)
+        for one in document["scenarios"]
+        for told in one["outcomes"]
+        if told["verdict"] in ("violation", "inconclusive")
+    ]
+    return sorted(found, key=lambda pair: -_RANK.index(pair[1]["verdict"]))
 
 
 def _where(told: Json) -> str:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from pytest_pgo_eks import report
 from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.report.__main__ import main
 from pytest_pgo_eks.report.comparing import differences
@@ -28,6 +30,12 @@ from pytest_pgo_eks.report.trend.series import Point, Series, records_of, series
 from .runs import Json, run_document, run_folder, scenario, write_run
 
 NAME = "The primary pod is deleted"
+
+
+def schema(name: str) -> Any:
+    text = (Path(report.__file__).parent / name).read_text("utf-8")
+    jsonschema.Draft202012Validator.check_schema(json.loads(text))
+    return json.loads(text)
 
 
 def series(values: list[float], name: str = "rto_s, p") -> Series:
@@ -117,6 +125,7 @@ def test_what_changed_together_with_it_is_told() -> None:
     assert mine["change"]["worse"] is True
     assert len(mine["points"]) == 25
     json.dumps(told, allow_nan=False)
+    jsonschema.validate(told, schema("trend/trend.schema.json"))
 
 
 def test_the_product_and_the_infrastructure_flicker_apart() -> None:
@@ -420,6 +429,7 @@ def test_a_matrix_is_as_good_as_its_worst_run_and_its_missing_ones(
     asked = [] if expected is None else ["--expect", str(expected)]
     assert main(["merge", str(place), "--to", str(tmp_path), *asked]) == status
     found = json.loads((tmp_path / "matrix.json").read_text("utf-8"))
+    jsonschema.validate(found, schema("matrix.schema.json"))
     assert found["verdict"] == verdict
     assert len(found["cells"]) == len(verdicts)
 
@@ -428,7 +438,7 @@ def test_the_merged_report_says_what_broke_where(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    for run in matrix("pass", "violation"):
+    for run in matrix("inconclusive", "violation"):
         write_run(tmp_path / "runs", run)
     assert main(["merge", str(tmp_path / "runs"), "--to", str(tmp_path), "--expect", "3"]) == 1
     assert "1 of the 3 expected runs left no verdict" in capsys.readouterr().out
@@ -438,6 +448,7 @@ def test_the_merged_report_says_what_broke_where(
     assert "| 6.0.1 | 18.1 | ❌ 1 of 2 |" in told
     assert f"Failover – {NAME} | PGO 6.0.1, PostgreSQL 18.1, Kubernetes 1.34 on eks" in told
     assert "because \\| of &lt;b&gt;" in told
+    assert told.index("| violation |") < told.index("| inconclusive |")
     Look().whole((tmp_path / "matrix.html").read_text("utf-8"))
 
 
