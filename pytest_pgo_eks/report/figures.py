@@ -17,6 +17,8 @@ from pytest_pgo_eks.pattern import REQUIREMENTS, requirements
 Json = dict[str, Any]
 Scenario = Mapping[str, Any]
 
+TAKEN_BACK = "begun when the fault was taken back"
+"""The sessions of an interval that does not count from the fault, so that it is no interruption."""
 RTO_RULE = "acknowledged-again-in-time"
 _LOSS_RULE = "no-acknowledged-write-lost"
 _STALE_RULE = "replica-staleness"
@@ -94,7 +96,7 @@ def _row(finding: Mapping[str, Any]) -> Json:
     sessions = numbers.get("sessions") or (told and told["sessions"]) or "new sessions"
     if after_s is not None:
         # Not from the fault on: these count from the moment when it was taken back.
-        sessions = "begun when the fault was taken back"
+        sessions = TAKEN_BACK
     return {
         "path": str(numbers.get("path") or (told and told["path"]) or "the primary Service"),
         "sessions": str(sessions),

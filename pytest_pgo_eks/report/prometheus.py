@@ -103,7 +103,8 @@ def _of_scenarios(document: Mapping[str, Any]) -> Iterator[Sample]:
         if loss := scenario["loss"]:
             yield "acknowledged_writes", who, loss["acknowledged"]
             yield "lost_writes", who, loss["lost"]
-            yield "lost_writes_allowed", who, scenario["replication"] == "async"
+            allowed = loss["outcome"] == "expected" or scenario["replication"] == "async"
+            yield "lost_writes_allowed", who, allowed
         if scenario["staleness"]:
             yield "replica_staleness_max_seconds", who, scenario["staleness"]["max_s"]
 

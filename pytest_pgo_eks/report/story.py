@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_pgo_eks.report.figures import TAKEN_BACK
 from pytest_pgo_eks.report.text import counted
 
 Json = Mapping[str, Any]
@@ -144,19 +145,24 @@ def intervals(document: Json) -> list[tuple[Json, Json]]:
         found,
         key=lambda pair: (
             rank.get(pair[1]["outcome"], 2),
-            -(float("inf") if pair[1]["upper_s"] is None else pair[1]["upper_s"]),
+            -_at_most(pair[1]),
         ),
     )
 
 
 def longest(document: Json) -> tuple[Json, Json] | None:
     """Return the interruption with the largest upper bound, and its scenario."""
-    found = [pair for pair in intervals(document) if pair[1]["upper_s"] != 0]
-    return max(
-        found,
-        key=lambda pair: float("inf") if pair[1]["upper_s"] is None else pair[1]["upper_s"],
-        default=None,
-    )
+    found = [pair for pair in intervals(document) if interrupts(pair[1])]
+    return max(found, key=lambda pair: _at_most(pair[1]), default=None)
+
+
+def interrupts(row: Json) -> bool:
+    """Whether an interval says how long writes were interrupted."""
+    return row["upper_s"] != 0 and row["sessions"] != TAKEN_BACK
+
+
+def _at_most(row: Json) -> float:
+    return float("inf") if row["upper_s"] is None else float(row["upper_s"])
 
 
 def lost(document: Json, *, allowed: bool) -> int:

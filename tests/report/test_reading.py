@@ -13,6 +13,7 @@ from pytest_pgo_eks.errors import UsageProblem
 from pytest_pgo_eks.report import __main__ as program
 from pytest_pgo_eks.report.reading import checked, load, verdict_file
 from pytest_pgo_eks.report.schema import problems, verdict_schema
+from pytest_pgo_eks.report.story import longest
 from pytest_pgo_eks.report.views import VIEWS, write_views
 
 from .documents import FIRST, built, disruptive, everything, finding, hostile, scenario
@@ -170,6 +171,7 @@ def test_what_counts_from_the_end_of_a_fault_says_so() -> None:
     (row,) = built([found])["scenarios"][0]["rto"]
     assert (row["lower_s"], row["upper_s"]) == (0.3, 0.3)
     assert row["sessions"] == "begun when the fault was taken back"
+    assert longest(built([found])) is None, "that is no interruption"
 
 
 def test_of_several_judgements_the_worst_is_told() -> None:

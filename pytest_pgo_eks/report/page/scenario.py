@@ -9,6 +9,7 @@ from typing import Any
 from pytest_pgo_eks.report.links import anchor, source_url
 from pytest_pgo_eks.report.page.parts import badge, esc, facts, file_link, finding_badge, url_link
 from pytest_pgo_eks.report.page.picture import inlined
+from pytest_pgo_eks.report.story import interrupts
 from pytest_pgo_eks.report.text import counted, first_lines, interval, seconds
 
 Json = Mapping[str, Any]
@@ -120,7 +121,7 @@ def _scenario(document: Json, one: Json, picture: str | None) -> Iterator[str]:
 def _aside(one: Json) -> str:
     """Return the scenario's longest interruption and losses, for the line that is always seen."""
     told = []
-    uppers = [row for row in one["rto"] if row["upper_s"] != 0]
+    uppers = [row for row in one["rto"] if interrupts(row)]
     if uppers:
         row = max(uppers, key=lambda r: float("inf") if r["upper_s"] is None else r["upper_s"])
         told.append(interval(row["lower_s"], row["upper_s"]))
