@@ -11,7 +11,7 @@ where they overlap:
   an outage is over. Where a path was never interrupted, the whole budget: an outage could still come.
 * **The cluster's own**: steps that wait, "within" a budget, for PostgreSQL, Patroni or the operator to
   have done something: elect, rewind, restart server after server, take a configuration in the next
-  loop. A little of the harness is in there: the look that sees it, at most a third of a second after.
+  loop, end a pod, carry out a switchover. A little of the harness is in there: the look that sees it, at most a third of a second after.
 
 Everything else, creation, preparation, proofs of health and clean-up included, is ours to shorten.
 """
@@ -78,15 +78,18 @@ def due(scenario: dict[str, Any]) -> list[Span]:
 
 def own(scenario: dict[str, Any]) -> list[Span]:
     """Return the spans of steps that wait for the cluster to have done something."""
-    return [
+    waiting = [
         (one["began_s"], one["began_s"] + one["took_s"])
         for one in scenario["steps"]
-        if " within " in one["text"] and "acknowledged again" not in one["text"]
-    ] + [
-        (one["began_s"], one["began_s"] + one["took_s"])
-        for one in scenario["steps"]
-        if "after a standby is back" in one["text"]
+        if (" within " in one["text"] and "acknowledged again" not in one["text"])
+        or "after a standby is back" in one["text"]
     ]
+    # A fault is told when it is proven: a pod has to end, a switchover to be carried out.
+    proving = [
+        (one["began_s"] - float(one["numbers"].get("prove_s") or 0.0), one["began_s"])
+        for one in scenario["faults"]
+    ]
+    return waiting + proving
 
 
 def main(path: Path) -> None:

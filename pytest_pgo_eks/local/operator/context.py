@@ -35,6 +35,8 @@ class Tools:
     images: Images
     release: Release
     pgaudit: Callable[[int], bool] = pgaudit_installed
+    pending_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Since when (monotonic) some member of a cluster waits for a restart, by its key."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from pytest_pgo_eks.local.objects import (
     ENDPOINTS,
@@ -40,6 +41,9 @@ from pytest_pgo_eks.local.operator.status import (
 )
 from pytest_pgo_eks.local.operator.stopping import delete_cluster
 from pytest_pgo_eks.local.operator.switchover import reconcile_switchover
+
+# From the first member that waits for a restart until all that will have said so.
+ALL_SAID_S = 0.5
 
 
 async def reconcile(tools: Tools, key: tuple[str, str]) -> float | None:
@@ -210,12 +214,23 @@ def _stored(record: Obj) -> Obj | None:
 
 
 async def _pending_restarts(work: Pass) -> None:
-    """Restart PostgreSQL in place where Patroni says so: the primary if it waits, else replicas."""
+    """Restart PostgreSQL in place where Patroni says so: the primary if it waits, else replicas.
+
+    Members take a change within a few hundred milliseconds of each other, and an operator's pass
+    on a real cluster takes longer than that. Somebody who looks the moment the first one speaks
+    would restart replicas in vain where they cannot have less than their primary.
+    """
     waiting = [each for each in work.observed.instances if each.pending_restart]
     runner = work.observed.running
+    first_seen, key = work.tools.pending_since, work.cluster.key
     if not waiting or runner is None:
+        first_seen.pop(key, None)
         return
     role = "primary" if any(each.primary for each in waiting) else "replica"
+    left_s = first_seen.setdefault(key, time.monotonic()) + ALL_SAID_S - time.monotonic()
+    if role == "replica" and left_s > 0:
+        work.look_again(left_s)
+        return
     await work.control.restart_pending(runner, role)
     work.look_again(1.0)
 
