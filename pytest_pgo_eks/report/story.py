@@ -158,7 +158,7 @@ def longest(document: Json) -> tuple[Json, Json] | None:
 
 def interrupts(row: Json) -> bool:
     """Whether an interval says how long writes were interrupted."""
-    return row["upper_s"] != 0 and row["sessions"] != TAKEN_BACK
+    return bool(row["upper_s"] != 0 and row["sessions"] != TAKEN_BACK)
 
 
 def _at_most(row: Json) -> float:
