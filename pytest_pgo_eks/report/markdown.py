@@ -24,7 +24,7 @@ _SUMMARY_BYTES = 900_000
 _COMMENT_CHARACTERS = 60_000
 _TROUBLES, _ROWS, _CHANGES = 20, 40, 20
 _ICONS = {"pass": "✅", "violation": "❌", "inconclusive": "⚠️", "skipped": "⏭️"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 Json = Mapping[str, Any]
 

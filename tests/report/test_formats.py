@@ -221,7 +221,7 @@ class TestMarkdown:
     def test_on_the_stand_in_both_say_that_it_is_no_evidence(self, tmp_path: Path) -> None:
         document = built([scenario()], subject=Subject("local", stand_in=True))
         for view in (summary, comment):
-            assert "> This ran on the stand\\-in cluster" in view(document, tmp_path)
+            assert "> This ran on the stand-in cluster" in view(document, tmp_path)
 
     def test_nothing_of_others_becomes_markup_or_calls_anybody(self, tmp_path: Path) -> None:
         for view in (summary, comment):
