@@ -20,6 +20,10 @@ _ABANDONED = 24
 _SENTINELS = 8
 _SENTINEL_S = 30.0
 _SLOW_S = 1.0
+# One a second would use up the hundred connections of a default server in a hang of a minute (with
+# everybody else's after 19 s): from so many on the pause doubles with each that is given up.
+_PLENTY = 36
+_SLOWEST_S = 16.0
 
 
 class Scouts:
@@ -33,6 +37,7 @@ class Scouts:
         self.skipped = 0
         self._abandoned = 0
         self._sentinels = 0
+        self._slow_s = _SLOW_S
         self._started = 0.0
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,7 +63,7 @@ class Scouts:
             return
         every = self.path.plan.scout_every_s
         now = self._loop.time()
-        enough = self._sentinels >= _SENTINELS and now - self._started < _SLOW_S
+        enough = self._sentinels >= _SENTINELS and now - self._started < self._slow_s
         if len(self._tasks) < self.cap and not enough:
             self._started = now
             task = self._loop.create_task(self._scout())
@@ -89,6 +94,8 @@ class Scouts:
             outcome = INFO if sent and not plan.reads else FAIL
             code = "deadline"
             self._abandoned += sent > 0
+            if self._abandoned > _PLENTY:
+                self._slow_s = min(2 * self._slow_s, _SLOWEST_S)
         except ConnectFailed as failed:
             outcome, code = FAIL, failed.code
         except asyncio.CancelledError:
@@ -107,7 +114,7 @@ class Scouts:
         if session is not None:
             session.close()
         if outcome == OK:
-            self._abandoned = 0
+            self._abandoned, self._slow_s = 0, _SLOW_S
             path.tell_reachable()
 
     async def _ask(self, session: Session, message: bytes, ends: float) -> None:
