@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_pgo_eks.errors import ApiProblem, UsageProblem
+from pytest_pgo_eks.kube.credentials import prove_header, set_both_names
 from pytest_pgo_eks.kube.problems import plain, problem_of
 from pytest_pgo_eks.secrets import filtered
 
@@ -129,6 +130,8 @@ class Transport:
             raise UsageProblem(f"kubeconfig {self.kubeconfig} cannot be used: {said}") from error
         if _loopback(urlsplit(settings.host).hostname or ""):
             settings.proxy = None
+        set_both_names(settings)
+        prove_header(settings, client_version())
         self._configuration = settings
         dynamic: Any = DynamicClient
         self._dynamic = dynamic(client.ApiClient(settings), discoverer=_NoDiscovery)
