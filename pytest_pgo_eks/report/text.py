@@ -14,6 +14,8 @@ _UNSHOWABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufffe\uffff]"
 )
+# A server may answer with a megabyte on one line.
+_LONGEST = 2000
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -34,7 +36,8 @@ def first_lines(text: str, count: int) -> list[str]:
     """Return the first ``count`` lines that hold something, and one that says what is left."""
     found = [one.rstrip() for one in plain(text).splitlines() if one.strip()]
     more = len(found) - count
-    return [*found[:count], *([f"… {more} more lines"] if more > 0 else [])]
+    shown = [one if len(one) <= _LONGEST else f"{one[:_LONGEST]}…" for one in found[:count]]
+    return [*shown, *([f"… {more} more lines"] if more > 0 else [])]
 
 
 def seconds(value: float | None) -> str:
