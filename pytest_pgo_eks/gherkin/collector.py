@@ -42,12 +42,15 @@ class FeatureFile(pytest.Module):
 
         Of the installed suite, which lies outside every root directory, pytest would make node ids
         that depend on the arguments; these begin with ``features/`` as in a checkout, and can be
-        given back as arguments.
+        given back as arguments. Of any other file out there it would make an empty one; the whole
+        path can be given back too, and is what ``--lf`` looks for.
         """
         suite = shipped.features()
         if path.is_relative_to(suite) and not path.is_relative_to(parent.config.rootpath):
             name = f"features/{path.relative_to(suite).as_posix()}"
             return cls.from_parent(parent, path=path, nodeid=NodeId(path=name))
+        if not path.is_relative_to(parent.config.rootpath):
+            return cls.from_parent(parent, path=path, nodeid=NodeId(path=path.as_posix()))
         return cls.from_parent(parent, path=path)
 
     def _getobj(self) -> types.ModuleType:

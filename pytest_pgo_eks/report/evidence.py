@@ -196,7 +196,8 @@ class ScenarioEvidence:
 def folder_name(node_id: str) -> str:
     """Return a folder name that a person recognises, unique for the node id."""
     path, _, name = node_id.partition("::")
-    stem = "-".join(Path(path).with_suffix("").parts[-2:])
+    # Of a test outside the root directory pytest's id may hold no path.
+    stem = "-".join(Path(path).with_suffix("").parts[-2:]) if path else ""
     plain = re.sub(r"[^a-z0-9]+", "-", f"{stem} {name}".lower()).strip("-")
     return f"{plain[:80].rstrip('-')}-{_checksum(node_id)}"
 

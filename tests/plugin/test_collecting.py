@@ -189,3 +189,20 @@ def test_shipped_sentences_serve_own_features(project: Project) -> None:
     )
     result = project.run("--collect-only", "-q", "features/own.feature")
     assert "features/own.feature::S" in result.outlines
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_a_file_outside_the_root_directory_is_named_by_its_whole_path(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, workers: tuple[str, ...]
+) -> None:
+    project.write("pytest.ini", "[pytest]\n")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine.feature"
+    elsewhere.write_text("Feature: F\n  Scenario: Mine\n    Given a place of its own\n", "utf-8")
+    (elsewhere.parent / "conftest.py").write_text(
+        "from pytest_bdd import given\n\n@given('a place of its own')\ndef _(): ...\n", "utf-8"
+    )
+    named = f"{elsewhere}::Mine"
+    result = project.run("--cluster=fake", *workers, "-v", STANDS, str(elsewhere))
+    result.assert_outcomes(passed=2)
+    assert any(named in line for line in result.outlines)
+    project.run("--cluster=fake", STANDS, named).assert_outcomes(passed=2)

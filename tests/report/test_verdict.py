@@ -135,6 +135,7 @@ def test_evidence_that_cannot_be_read_is_inconclusive_and_not_forgotten(
 
 def test_folder_names_are_readable_and_differ_where_only_punctuation_does() -> None:
     one, other = folder_name("features/f/x.feature::A b"), folder_name("features/f/x.feature::A-b")
+    assert folder_name("::test_mine").startswith("test-mine-")
     assert one.startswith("f-x-a-b-")
     assert one != other
 
