@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from typing import Any
 
@@ -185,6 +186,19 @@ async def test_tokens_end_with_their_time_their_account_and_their_pod(bench: Ben
     forged = f"{head}.{body}.{signature[:-4]}AAAA"
     assert authenticator.check(forged) is None
     assert authenticator.check(f"{head}.{body[:-2]}.{signature}") is None
+
+
+@served()
+async def test_a_pods_own_token_outlives_what_it_is_said_to_live(bench: Bench) -> None:
+    """Clients that never read a renewed token go on working, as on a server's default settings."""
+    made = await bench.admin.create(POD, pod("old"), "default")
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": "old", "uid": made["metadata"]["uid"]}
+    for asked, lives_s in ((3607, 365 * 86400), (3600, 3600)):
+        token = await _token(bench, expirationSeconds=asked, boundObjectRef=reference)
+        middle = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        assert abs(claims["exp"] - claims["iat"] - lives_s) < 120
+    await bench.admin.delete(POD, "old", "default")
 
 
 @served(only_ours="beside a real server it is a controller that fills the Secret in")

@@ -15,6 +15,8 @@ from pytest_pgo_eks.local.apiserver.store import Store
 from pytest_pgo_eks.local.apiserver.writing import Writing
 from pytest_pgo_eks.local.objects import Obj, matches
 
+_OF_PODS_S = 3607
+_EXTENDED_S = 365 * 86400
 _SUCCESS: Obj = {
     "kind": "Status",
     "apiVersion": "v1",
@@ -142,10 +144,16 @@ class Subresources:
             )
             raise problems.invalid("authentication.k8s.io", "TokenRequest", "", [error])
         bound = self._bound(call, spec.get("boundObjectRef"))
+        # As a server does by default: the odd number is what it put into pods itself, and such a
+        # token goes on working for a client that has not read the renewed one.
+        extended = seconds == _OF_PODS_S and "Pod" in bound
         token, ends = self.authenticator.issue(
-            account, seconds=seconds, audiences=spec.get("audiences") or (), bound=bound
+            account,
+            seconds=_EXTENDED_S if extended else seconds,
+            audiences=spec.get("audiences") or (),
+            bound=bound,
         )
-        when = dt.datetime.fromtimestamp(ends, dt.UTC)
+        when = dt.datetime.fromtimestamp(ends - (_EXTENDED_S - seconds) * extended, dt.UTC)
         return {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
