@@ -60,7 +60,8 @@ def test_it_holds_everything_and_its_verdict_follows(bundle: Path, folder: Path,
     status, told = run("verify", bundle)
     assert status == 0, told
     assert "every checksum right" in told
-    assert "by 1 histories; 1 scenarios looked at the cluster" in told
+    assert "by 1 histories; taken as told: 1 that looked at the cluster" in told
+    assert "1 scenarios have no history" in told
     assert "the verdict follows from the evidence: pass (2 passed" in told
     assert "not evidence about PGO" in told
 
@@ -89,7 +90,7 @@ def test_json_for_machines(bundle: Path, run: Ran) -> None:
     found = json.loads(told)
     assert status == 0
     assert found["follows"] is True
-    assert (found["histories"], found["taken_as_told"]) == (1, 1)
+    assert (found["histories"], found["taken_as_told"], found["without_history"]) == (1, 1, 1)
 
 
 def test_what_looks_like_a_secret_is_masked_on_the_way_out(folder: Path, run: Ran) -> None:
@@ -303,6 +304,22 @@ def test_a_verdict_that_does_not_follow_is_refused(lie: str, folder: Path, run: 
     assert status == 1, said
     assert "REFUSED: the verdict does not follow" in said
     assert told in said
+
+
+def test_what_was_measured_and_demanded_by_nobody_may_be_unknown(folder: Path, run: Ran) -> None:
+    """A scenario in which no replica was read says so, and passes all the same."""
+
+    def unread(found: Any) -> None:
+        found["findings"] = [one for one in found["findings"] if "stale" not in one["rule"]]
+        unknown = {"rule": "replica-staleness", "outcome": "unknown", "sentence": "no replica"}
+        found["findings"].append({**unknown, "numbers": {}, "operations": [], "evidence": None})
+        found["staleness"] = None
+
+    both(folder, unread)
+    status, said = run("verify", folder)
+    assert "it passed, but" not in said
+    assert status == 1, "but of this history it is not true"
+    assert "[replica-staleness] is told as 'unknown'" in said
 
 
 def test_a_broken_promise_that_nobody_asked_about_is_no_pass(

@@ -15,6 +15,8 @@ from pytest_pgo_eks.report.verdict import disclaimer, run_verdict
 
 _TABLES = ("rto", "loss", "staleness", "deviations")
 _STAND_IN = "stand-in"
+# Told of every history and demanded by nobody.
+_MEASURED = ("write-path-leads-to-a-primary", "replica-staleness", "long-fork")
 
 
 def troubles_of_run(document: Mapping[str, Any], *, same_version: bool) -> Iterator[str]:
@@ -55,6 +57,8 @@ def troubles_of_scenario(
     verdict = scenario["verdict"]
     if verdict == "pass":
         for finding in scenario["findings"]:
+            if finding["outcome"] == "unknown" and finding["rule"] in _MEASURED:
+                continue
             if finding["outcome"] in ("violated", "unknown"):
                 yield f"it passed, but [{finding['rule']}] is {finding['outcome']}"
         for step in scenario["steps"]:

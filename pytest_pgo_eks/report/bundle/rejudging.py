@@ -47,6 +47,8 @@ class Rejudged:
 
     histories: int = 0
     findings: int = 0
+    taken: int = 0
+    """Findings that no history can decide: they looked at the cluster, or at a moment of the run."""
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -131,10 +133,12 @@ def _compare(
         if rule == recovery.RULE:
             mine = list(_recovered(told, histories, result))
         elif rule not in _FROM_HISTORY and told is not last[rule]:
+            result.taken += 1
             continue  # measured under way, and again at the end
         if not mine:
             if rule in _FROM_HISTORY:
                 result.wrong.append(f"[{rule}] is told, and no history shows it")
+            result.taken += 1
             continue
         result.findings += 1
         _same(told, mine, result, same_version=same_version)

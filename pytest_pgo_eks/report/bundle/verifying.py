@@ -29,8 +29,10 @@ class Verified:
     files: int = 0
     histories: int = 0
     findings: int = 0
+    taken: int = 0
+    """Findings that were taken as told: they looked at the cluster, or at a moment of the run."""
     unseen: int = 0
-    """Scenarios without a raw history: they looked at the cluster, and are taken as told."""
+    """Scenarios without a raw history."""
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,6 +106,7 @@ def _scenario(
     again = rejudge(scenario, folder, same_version=same_version)
     result.histories += again.histories
     result.findings += again.findings
+    result.taken += again.taken
     result.unseen += not again.histories and scenario["verdict"] != "skipped"
     wrong = [*troubles_of_scenario(scenario, folder, same_version=same_version), *again.wrong]
     name = scenario["name"]

@@ -55,8 +55,9 @@ def _lines(result: Verified, signed: str | None) -> list[str]:
     if result.files:
         told.append(f"{result.files} files, every checksum right")
     told.append(
-        f"judged again: {result.findings} findings by {result.histories} histories; "
-        f"{result.unseen} scenarios looked at the cluster instead and are taken as told"
+        f"judged again: {result.findings} findings by {result.histories} histories; taken as told: "
+        f"{result.taken} that looked at the cluster or at a moment of the run; "
+        f"{result.unseen} scenarios have no history"
     )
     told += [f"note: {line}" for line in result.notes[:_SHOWN]]
     if more := len(result.notes) - _SHOWN:
@@ -85,7 +86,8 @@ def _document(result: Verified, signed: str | None) -> dict[str, object]:
         "files": result.files,
         "histories": result.histories,
         "findings": result.findings,
-        "taken_as_told": result.unseen,
+        "taken_as_told": result.taken,
+        "without_history": result.unseen,
         "wrong": result.wrong,
         "notes": result.notes,
         "disclaimer": result.document["disclaimer"],
