@@ -33,6 +33,8 @@ _BIN_S = 0.1
 _LATENCY_H, _RATE_H, _LANE_H, _STALE_H = 170, 90, 22, 60
 _MAX_MARKS = 40
 _MAX_OUTAGES = 7
+# Beside three databases on two busy cores healthy silences reach 0.2 s: less than this tells nothing.
+_TOLD_S = 0.4
 _THINNEST = 4.0
 
 _STYLE = """
@@ -165,6 +167,8 @@ def _worst_of_each(outages: Sequence[Outage]) -> list[Outage]:
     """
     worst: dict[tuple[str, str], Outage] = {}
     for one in outages:
+        if one.upper_s < _TOLD_S:
+            continue
         known = worst.get((one.path, one.session))
         if known is None or one.upper_s > known.upper_s:
             worst[one.path, one.session] = one

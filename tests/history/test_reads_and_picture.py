@@ -222,6 +222,7 @@ def test_the_head_has_the_worst_of_each_path_and_new_sessions_first() -> None:
         outage("a", "scout", 2),
         outage("a", "scout", 5),
         outage("r", "paced", 30, reads=True),
+        outage("calm", "scout", 0),
     ]
     ops = [{"op": 1, "kind": WRITE, "path": 1, "invoke": MS, "done": 2 * MS}]
     picture = svg(History(ops=Table.rows("ops", ops), paths={1: "a"}), "", found)
