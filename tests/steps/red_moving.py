@@ -182,7 +182,7 @@ CASES: tuple[Case, ...] = (
     ),
     simple(
         failover.writes_go_on,
-        wrote(*steadily()[:2]),
+        wrote(*steadily()[:2], *steadily(outcome=FAIL)[2:]),
         prepare=wrote(*steadily()),
         time="0.4 seconds",
         pause="0.2 seconds",

@@ -325,7 +325,7 @@ def demoted_reads(behind: int, *at_s: float) -> Act:
 
 
 def steadily(**changes: int) -> list[dict[str, int]]:
-    return [write(number / 20, **changes) for number in range(8)]
+    return [write(number / 20, **changes) for number in range(9)]
 
 
 def rejoined(*old_rows: int, log: str = "INFO: running pg_rewind from x in progress") -> Act:
