@@ -15,7 +15,14 @@ from pytest_pgo_eks.history import timeline
 from pytest_pgo_eks.report.links import anchor
 from pytest_pgo_eks.report.page.picture import redrawn
 from pytest_pgo_eks.report.page.scenario import MOST
-from pytest_pgo_eks.report.page.style import DARK, LIGHT, PAIRS
+from pytest_pgo_eks.report.page.style import (
+    DARK,
+    DARK_PICTURE,
+    LIGHT,
+    LIGHT_PICTURE,
+    PAIRS,
+    STYLE,
+)
 from pytest_pgo_eks.report.page.whole import page
 from pytest_pgo_eks.report.reading import load
 
@@ -165,6 +172,21 @@ def test_ten_thousand_operations_fit_into_200_kib(tmp_path: Path) -> None:
     assert "<path" in html
     assert len(html.encode()) <= 200 * 1024
     assert problems(html) == []
+
+
+def test_the_page_knows_every_class_and_colour_of_the_pictures() -> None:
+    """They come without their own style sheet, which the page's policy would not let in."""
+    own = timeline._STYLE
+    classes = set(re.findall(r"\.([a-z]\w*)\{", own))
+    assert len(classes) > 5
+    assert not [name for name in classes if f".timeline .{name}{{" not in STYLE]
+    colours = set(re.findall(r"--(\w+):", own))
+    for palette, picture in ((LIGHT, LIGHT_PICTURE), (DARK, DARK_PICTURE)):
+        assert colours <= palette.keys() | picture.keys()
+    assert {name: LIGHT_PICTURE[name] for name in sorted(colours & LIGHT_PICTURE.keys())} == {
+        name: re.search(rf"--{name}:(#\w+)", own)[1]  # type: ignore[index]
+        for name in sorted(colours & LIGHT_PICTURE.keys())
+    }
 
 
 @pytest.mark.parametrize(
