@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pytest_pgo_eks.local.objects import (
+    CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
     ENDPOINTS,
@@ -167,6 +168,11 @@ def test_what_somebody_changed_or_deleted_is_put_back() -> None:
 def test_a_size_that_the_storage_refuses_is_reported_and_stops_nothing() -> None:
     async def body(at: Bench) -> None:
         await standing(at)
+        # Bound as far as the server cares: what a volume holds cannot be taken back.
+        holds = {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}
+        for claim in (await at.admin.list(CLAIM, NS)).items:
+            name = claim["metadata"]["name"]
+            await at._seen(CLAIM, await at.admin.patch(CLAIM, name, NS, holds, sub="status"))
         sets = at.hippo["spec"]["instances"]
         sets[0]["dataVolumeClaimSpec"]["resources"]["requests"]["storage"] = "512Mi"
         await at.patch({"spec": {"instances": sets, "proxy": None}})
