@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.option.pgo_cluster:
         # The runs that these tests start are nobody's news in a CI job's summary.
         os.environ.pop("GITHUB_STEP_SUMMARY", None)
+    config.addinivalue_line(
+        "markers", "live_aws: needs an AWS account, and PGO_LIVE_AWS_USD for what it may cost"
+    )
     # Here ``testpaths`` names the harness's own tests; asked for a cluster or for the sentences, the
     # features are meant.
     asked = config.option.pgo_cluster or config.option.pgo_steps

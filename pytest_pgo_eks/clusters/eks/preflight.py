@@ -300,7 +300,7 @@ class Preflight:
         denied = [r["EvalActionName"] for r in results if r["EvalDecision"] != "allowed"]
         if denied:
             raise UsageProblem(
-                f"{runner} may not: {', '.join(denied)}; docs/eks.md has the policy that a run needs"
+                f"{runner} may not: {', '.join(denied)}; examples/aws/runner-policy.json has the policy that a run needs"
             )
 
     def _names_free(self) -> None:
