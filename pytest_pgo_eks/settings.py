@@ -319,7 +319,7 @@ def resolve(
     _check(values, origin, known)
     if values["provider"] == "kubeconfig":
         # In a cluster that others use nobody else's namespace is taken without being named.
-        values.setdefault("namespace", OWN_NAMESPACE)
+        values.setdefault("namespace", values.get("reuse", OWN_NAMESPACE))
     if values["provider"] == "local" and "manifest" not in values:
         values.setdefault("lease_s", LOCAL_LEASE_S)
         values.setdefault("sync_period_s", LOCAL_SYNC_PERIOD_S)

@@ -259,7 +259,9 @@ def _kubectl(lease: Lease) -> str:
 
 def _removal(lease: Lease) -> str:
     if lease.made:
-        return f"{_kubectl(lease)} delete namespace {lease.namespace}"
+        # The operator ends what it runs as long as the namespace takes new objects.
+        clusters = f"{_kubectl(lease)} -n {lease.namespace} delete postgrescluster --all"
+        return f"{clusters} && {_kubectl(lease)} delete namespace {lease.namespace}"
     return (
         f"{_kubectl(lease)} -n {lease.namespace} delete "
         f"postgrescluster,pod,networkpolicy,role,rolebinding,serviceaccount -l {premises.RUN}={lease.run}"
