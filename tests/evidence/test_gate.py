@@ -122,6 +122,14 @@ def quarantine(*outcomes: str, expires: str = "2026-04-01") -> Callable[[Json], 
     return set_to("quarantine", [entry])
 
 
+def excuse(*outcomes: str) -> Json:
+    return {
+        "scenario": "The primary pod*",
+        "outcomes": list(outcomes),
+        "reason": "it does not apply here",
+    }
+
+
 def never() -> Json:
     """A recovery that never came, in a scenario that was let through."""
     one = good()
@@ -177,6 +185,12 @@ CASES: dict[str, Case] = {
         lambda: run(good() | {"verdict": "skipped", "reason": "not today",
                               "skip": {"kind": "skipped", "capability": None}}, other()),
         set_to("budgets", []), 7, "skipped", "was skipped (not today)",
+    ),
+    "one that is excused for something else": (
+        lambda: run(good() | {"verdict": "skipped", "reason": "not today",
+                              "skip": {"kind": "skipped", "capability": None}}, other()),
+        lambda v: v.update(excused=[excuse("missing", "unable", "deselected")], budgets=[]),
+        7, "skipped", "was skipped (not today)",
     ),
     "one that the cluster cannot run": (
         lambda: run(good() | {"verdict": "skipped", "reason": "needs zones (…): none",
@@ -334,6 +348,19 @@ PASSING: dict[str, tuple[Callable[[], Any], Callable[[Json], Any], str]] = {
         lambda: run(good(), other("skipped", reason="not today")),
         set_to("outcomes", "others", "skipped", "allow"),
         "",
+    ),
+    "a required one that is excused": (
+        lambda: run(
+            good()
+            | {
+                "verdict": "skipped",
+                "reason": "not today",
+                "skip": {"kind": "skipped", "capability": None},
+            },
+            other(),
+        ),
+        lambda v: v.update(excused=[excuse("skipped")], budgets=[]),
+        "“The primary pod is deleted” was skipped: it does not apply here",
     ),
     "a missing one that is allowed": (
         lambda: run(other()),

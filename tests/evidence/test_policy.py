@@ -150,6 +150,10 @@ WRONG: dict[str, tuple[Callable[[Json], Any], str]] = {
         put("quarantine", [{**QUARANTINE, "scenario": "Gone"}]),
         "there is no scenario 'Gone'",
     ),
+    "an excuse for nobody": (
+        put("excused", [{"scenario": "Gone", "outcomes": ["skipped"], "reason": "does not apply"}]),
+        "there is no scenario 'Gone'",
+    ),
     "a quarantine without a reason": (
         put("quarantine", [{**QUARANTINE, "reason": "x"}]),
         "too short",

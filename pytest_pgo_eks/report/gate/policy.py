@@ -172,7 +172,7 @@ def refuse_unknown(policy: Policy, known: Iterable[Listed]) -> None:
 
 
 def _references(value: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for section in ("required", "quarantine", "budgets"):
+    for section in ("required", "excused", "quarantine", "budgets"):
         for number, one in enumerate(value.get(section, ())):
             for key in ("scenario", "tag", "requirement"):
                 if key in one:

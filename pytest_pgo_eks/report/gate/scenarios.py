@@ -122,12 +122,23 @@ class _Look:
             sentence = f"required: “{name}” {_TOLD[state]}{self._because()}"
             if judged:
                 sentence = f"required: “{name}” ran in {judged} of the {repeats} runs asked for"
+            excuse = self._excuse(state)
+            if excuse is not None:
+                self.ruling.allowed.append(f"“{name}” {_TOLD[state]}: {excuse}")
+                continue
             self.ruling.decide(decisions[state], state, sentence, name)
             if decisions[state] == "fail":
                 return
         if not reasons and not inconclusive:
             sentence = f"required: “{name}” ran in {judged} of the {repeats} runs asked for"
             self.ruling.against("repeats", sentence, name)
+
+    def _excuse(self, state: str) -> str | None:
+        """Return why the policy lets this scenario be left out in this way."""
+        for one in self.value.get("excused", ()):
+            if state in one["outcomes"] and matches(one["scenario"], self.scenario.name):
+                return str(one["reason"])
+        return None
 
     def _other(self, excused: set[str]) -> None:
         decisions, name = self.value["outcomes"]["others"], self.scenario.name
