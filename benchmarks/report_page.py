@@ -1,6 +1,6 @@
 """How fast and how large the report is: one scenario of 10,000 operations, a run of 500 scenarios.
 
-    python benchmarks/report.py [--scenarios 500]
+    python benchmarks/report_page.py [--scenarios 500]
 
 The goals: a scenario with the picture of 10,000 operations in 200 KiB and 0.1 s, picture and page
 together; every view of 500 scenarios, forty of them with a picture, in 2 s. Each figure is the best of
