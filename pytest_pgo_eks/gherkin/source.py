@@ -54,6 +54,7 @@ _PLAIN_WORDS = frozenset(
         "gives",
     ]
 )
+_MEANT = "did you mean"
 _PLACEHOLDER = re.compile(r"<([^<>]+)>")
 
 
@@ -68,7 +69,7 @@ def problems(path: Path, known_tags: frozenset[str]) -> tuple[list[Problem], boo
     try:
         document: Any = Parser().parse(text)
     except CompositeParserException as error:
-        return sorted(_syntax(inner) for inner in error.errors), False
+        return _without_consequences(sorted(_syntax(inner) for inner in error.errors)), False
     except ParserError as error:
         return [_syntax(error)], False
     feature = document.get("feature")
@@ -79,7 +80,42 @@ def problems(path: Path, known_tags: frozenset[str]) -> tuple[list[Problem], boo
 
 def _syntax(error: Any) -> Problem:
     line = int((getattr(error, "location", None) or {}).get("line") or 1)
-    return Problem(line, "not Gherkin: " + re.sub(r"^\(\d+:\d+\): ", "", str(error)))
+    text = re.sub(r"^\(\d+:\d+\): ", "", str(error))
+    # The parser lists the tokens it could have used, which helps nobody who mistyped one.
+    if found := re.search(r", got '(.*)'$", text):
+        dialect: Any = Dialect.for_name("en")
+        typo = _structure_typo(found[1], _structure(dialect)) or _step_typo(
+            found[1], _steps(dialect)
+        )
+        text = f"{found[1]!r} cannot stand here" + (f": {typo}" if typo else "")
+    return Problem(line, f"not Gherkin: {text}")
+
+
+def _without_consequences(found: list[Problem]) -> list[Problem]:
+    """Drop what only follows from a mistyped keyword: every sound line behind it is misplaced."""
+    first = next((n for n, one in enumerate(found) if _MEANT in one.text), len(found))
+    return [one for n, one in enumerate(found) if n <= first or _MEANT in one.text]
+
+
+def _structure(dialect: Any) -> list[str]:
+    return [
+        *dialect.rule_keywords,
+        *dialect.background_keywords,
+        *dialect.scenario_keywords,
+        *dialect.scenario_outline_keywords,
+        *dialect.examples_keywords,
+    ]
+
+
+def _steps(dialect: Any) -> list[str]:
+    kinds = (
+        dialect.given_keywords,
+        dialect.when_keywords,
+        dialect.then_keywords,
+        dialect.and_keywords,
+        dialect.but_keywords,
+    )
+    return [word.strip() for words in kinds for word in words if word.strip() != "*"]
 
 
 def _of_feature(feature: Node, known_tags: frozenset[str], lines: list[str]) -> Iterator[Problem]:
@@ -188,25 +224,7 @@ def _misspelt(section: Node, kind: str, dialect: Any, lines: list[str]) -> Itera
     description = section.get("description") or ""
     if not description.strip():
         return
-    structure = [
-        *dialect.rule_keywords,
-        *dialect.background_keywords,
-        *dialect.scenario_keywords,
-        *dialect.scenario_outline_keywords,
-        *dialect.examples_keywords,
-    ]
-    steps = [
-        word.strip()
-        for words in (
-            dialect.given_keywords,
-            dialect.when_keywords,
-            dialect.then_keywords,
-            dialect.and_keywords,
-            dialect.but_keywords,
-        )
-        for word in words
-        if word.strip() != "*"
-    ]
+    structure, steps = _structure(dialect), _steps(dialect)
     # The parser keeps a description's text but neither its line numbers nor blank and comment lines
     # around it, so each line is looked for from where the last one was.
     number = int(section["location"]["line"])
@@ -223,10 +241,10 @@ def _misspelt(section: Node, kind: str, dialect: Any, lines: list[str]) -> Itera
 
 def _structure_typo(text: str, keywords: list[str]) -> str | None:
     head, colon, _ = text.partition(":")
-    if not colon or len(head.split()) > 2 or not head:
+    if not colon or len(head.split()) > 2 or not head or head.strip() in keywords:
         return None
     close = difflib.get_close_matches(head.strip().title(), keywords, n=1, cutoff=0.75)
-    return f"did you mean {close[0]!r} instead of {head.strip()!r}?" if close else None
+    return f"{_MEANT} {close[0]!r} instead of {head.strip()!r}?" if close else None
 
 
 def _step_typo(text: str, keywords: list[str]) -> str | None:
@@ -234,4 +252,4 @@ def _step_typo(text: str, keywords: list[str]) -> str | None:
     if len(words) < 2 or words[0].lower() in _PLAIN_WORDS or words[0] in keywords:
         return None
     close = difflib.get_close_matches(words[0].title(), keywords, n=1, cutoff=0.75)
-    return f"did you mean {close[0]!r} instead of {words[0]!r}?" if close else None
+    return f"{_MEANT} {close[0]!r} instead of {words[0]!r}?" if close else None

@@ -112,7 +112,7 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
-        if self._interrupted:
+        if self._interrupted and self._begun():
             self._console.line(
                 "pgo: interrupted: ending the scenario, then the cluster (again: the cluster at once)"
             )
@@ -130,6 +130,11 @@ class Controller:
             self._ask_provider()
             self._report(session)
             self._forget()
+
+    def _begun(self) -> bool:
+        """Whether a cluster is there or on its way: pytest calls a failed collection interrupted too."""
+        run = self._run
+        return run.made() is not None or bool(LedgerEntry.read(run.ledger).name)
 
     def _end_cluster(self, session: pytest.Session) -> None:
         run = self._run

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_pgo_eks.gherkin.audit import readable
+from pytest_pgo_eks.gherkin.source import problems
 
 from .castles import TWO, Project
 
@@ -70,7 +73,8 @@ def test_an_empty_file_is_named(project: Project) -> None:
         pytest.param(
             "Feature: A\n  Scenario: One\n    Given a cluster\n\n  # why\n  Scenari: Two\n"
             "    Given a cluster\n",
-            "6: not Gherkin: ",
+            "6: not Gherkin: 'Scenari: Two' cannot stand here: did you mean 'Scenario' instead of "
+            "'Scenari'?",
             id="misspelt scenario after a step",
         ),
         pytest.param(
@@ -265,3 +269,15 @@ def test_a_tag_that_the_project_registered_is_known(project: Project) -> None:
 )
 def test_a_regular_expression_is_shown_as_a_sentence(pattern: str, sentence: str) -> None:
     assert readable(pattern) == sentence
+
+
+def test_what_follows_from_a_mistyped_keyword_is_not_told_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "f.feature"
+    path.write_text(
+        "Feature: A\n  Scenario: One\n    Given a cluster\n    Wehn it is\n  @smoke\n  Scenari: Two\n"
+        "    Given a cluster\n  Scenario: Three\n    Given a cluster\n",
+        "utf-8",
+    )
+    found, parsed = problems(path, frozenset({"smoke"}))
+    assert not parsed
+    assert [(one.line, "did you mean" in one.text) for one in found] == [(4, True), (6, True)]
