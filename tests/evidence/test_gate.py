@@ -278,12 +278,17 @@ CASES: dict[str, Case] = {
     ),
     "a deviation that is not accepted": (
         lambda: run(good(deviations=["D13", "D4"]), other()), None, 7, "deviation",
-        "deviation D4 is not accepted: did it otherwise",
+        "deviation D4 was met by a scenario and is not accepted: did it otherwise",
     ),
     "a deviation that was accepted until yesterday": (
         run,
         set_to("deviations", "accepted", [{"id": "D13", "reason": "agreed to, for now", "expires": "2026-03-01"}]),
         7, "deviation-expired", "deviation D13 was accepted until 2026-03-01 (agreed to, for now)",
+    ),
+    "a deviation of the provider's, where a scenario met it": (
+        run,
+        set_to("deviations", "accepted", [{"id": "D13", "reason": "it is left out", "where": "provider"}]),
+        7, "deviation", "deviation D13 was met by a scenario and is not accepted",
     ),
     "an expired quarantine, even of a scenario that passes": (
         run, quarantine("violation", expires="2026-03-01"), 7, "quarantine-expired",
@@ -370,7 +375,15 @@ PASSING: dict[str, tuple[Callable[[], Any], Callable[[Json], Any], str]] = {
     "a deviation of any kind": (
         lambda: run(good(deviations=["D1"]), other()),
         set_to("deviations", "others", "allow"),
-        "deviation D1 is not accepted",
+        "deviation D1 was met by a scenario and is not accepted",
+    ),
+    "a deviation of the provider's": (
+        lambda: {
+            **run(good(deviations=[]), other()),
+            "deviations": [{"id": "D13", "text": "", "did": "x", "why": "", "scenarios": []}],
+        },
+        lambda v: v["deviations"]["accepted"][0].update(where="provider"),
+        "deviation D13: agreed to with the users",
     ),
     "the stand-in, in words": (
         lambda: run(provider="local"),

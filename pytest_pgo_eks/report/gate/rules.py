@@ -67,17 +67,17 @@ def _young(run: Run, days: int, today: date) -> bool:
 def check_deviations(value: Value, runs: Sequence[Run], today: date, ruling: Ruling) -> None:
     """Whether every difference from the pattern's text is one that is agreed to."""
     accepted = {one["id"]: one for one in value["deviations"]["accepted"]}
-    told: dict[str, str] = {}
+    found: dict[str, tuple[str, bool]] = {}
     for run in runs:
         for one in run["deviations"]:
-            told.setdefault(one["id"], one["did"])
-    for name, did in sorted(told.items()):
+            did, met = found.get(one["id"], (one["did"], False))
+            found[one["id"]] = (did, met or bool(one["scenarios"]))
+    for name, (did, met) in sorted(found.items()):
         entry = accepted.get(name)
-        if entry is None:
+        told = f"deviation {name}{' was met by a scenario and' if met else ''}"
+        if entry is None or (met and entry.get("where") == "provider"):
             ruling.decide(
-                value["deviations"]["others"],
-                "deviation",
-                f"deviation {name} is not accepted: {did}",
+                value["deviations"]["others"], "deviation", f"{told} is not accepted: {did}"
             )
         elif "expires" in entry and date.fromisoformat(entry["expires"]) < today:
             ruling.against(
