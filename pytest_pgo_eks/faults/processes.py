@@ -7,17 +7,19 @@ in sight; the postmaster and Patroni are found by what they are, never by a reme
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from pytest_pgo_eks.errors import ExecProblem, FaultNotProven
+from pytest_pgo_eks.errors import ExecProblem, FaultNotProven, NotFound, WaitTimeout
 from pytest_pgo_eks.faults.bench import Proof
 from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.kube.wait import eventually
 
 CONTAINER = "database"
 _PROVE_S = 15.0
+_UNDO_S = 30.0
 _MISSING = 3
 _KILLED = 137
 
@@ -183,14 +185,29 @@ class ProcessFrozen:
         return Proof(f"{self.target} (pid {before.pid}) is in state T", {"pid": before.pid})
 
     def undo(self) -> None:
-        """Let it run again, unless the kubelet has replaced it meanwhile (its own liveness kill)."""
-        try:
-            now = self._processes.find(self._name)
-            if now and now.state in "Tt":
-                self._processes.signal(self._name, "CONT")
-        except (ExecProblem, FaultNotProven, LookupError):
-            # The pod or its container was replaced, and with it the frozen process.
-            return
+        """Let it run again, unless the kubelet has replaced it meanwhile (its own liveness kill).
+
+        While it is being replaced nobody can look into its container: that passes. A container that
+        cannot be looked into for longer is down, and nothing in it is frozen.
+        """
+
+        def let_run() -> bool:
+            try:
+                now = self._processes.find(self._name)
+                if now and now.state in "Tt":
+                    self._processes.signal(self._name, "CONT")
+            except (FaultNotProven, NotFound):
+                pass  # the process, or its pod, was replaced
+            return True
+
+        with contextlib.suppress(WaitTimeout):
+            eventually(
+                let_run,
+                accept=bool,
+                within_s=_UNDO_S,
+                what=f"{self.target} to be let run",
+                successes=1,
+            )
 
 
 class StandbyStopped:

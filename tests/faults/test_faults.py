@@ -104,6 +104,39 @@ def test_a_frozen_process_is_proven_by_its_state_and_runs_again() -> None:
     assert found.table["postmaster"].state == "S"
 
 
+@pytest.mark.parametrize("trouble", [ApiProblem("500: the kubelet refused"), ExecProblem("cut")])
+def test_a_frozen_process_runs_again_though_its_container_cannot_be_looked_into_at_first(
+    trouble: Exception,
+) -> None:
+    found = FakeProcesses(patroni="S")
+    bench, _ = inject(processes.ProcessFrozen(found, "patroni"))
+    looks = [trouble, trouble]
+    seen = found.find
+
+    def find(name: str) -> processes.Process | None:
+        if looks:
+            raise looks.pop()
+        return seen(name)
+
+    found.find = find  # type: ignore[method-assign]
+    bench.undo_all()
+    assert not looks
+    assert found.table["patroni"].state == "S"
+
+
+def test_nothing_is_frozen_in_a_container_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_UNDO_S", 0.1)
+    found = FakeProcesses(patroni="S")
+    bench, _ = inject(processes.ProcessFrozen(found, "patroni"))
+
+    def find(name: str) -> processes.Process | None:
+        raise ApiProblem(f"500: the kubelet refused to look for {name}")
+
+    found.find = find  # type: ignore[method-assign]
+    bench.undo_all()
+    assert found.signals == [("patroni", "STOP")]
+
+
 @pytest.mark.parametrize("fault", [processes.ProcessFrozen, processes.ProcessKilled])
 def test_a_signal_without_effect_proves_nothing(fault: Any) -> None:
     found = FakeProcesses(patroni="S")
