@@ -20,6 +20,7 @@ from pytest_pgo_eks.gherkin import tags
 from pytest_pgo_eks.gherkin.collector import all_tags
 from pytest_pgo_eks.gherkin.selection import uses_cluster
 from pytest_pgo_eks.pgo.manifest import is_shipped, render
+from pytest_pgo_eks.pgo.served import refuse_unserved
 from pytest_pgo_eks.progress import Progress
 from pytest_pgo_eks.session import operators
 from pytest_pgo_eks.session.shared import Shared
@@ -137,6 +138,9 @@ class Subject:
         )
         self._postgres.append(postgres)
         if first and manifest:
+            if isinstance(operator, Operator):
+                where = str(settings.manifest or "the suite's own PostgresCluster")
+                refuse_unserved(manifest, where, operator.release, operator.api_versions)
             if kube.find("Namespace", namespace) is None:
                 kube.create(
                     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
