@@ -201,6 +201,21 @@ def test_nothing_that_changes_anything_is_allowed_beyond_that() -> None:
     assert changing - used == set()
 
 
+def test_faults_through_aws_need_a_policy_of_their_own_and_no_more() -> None:
+    """Only a runner that may use --pgo-allow-aws-faults is given the second policy."""
+    text = (PACKAGE / "faults" / "cloud.py").read_text("utf-8")
+    used = {
+        operations()[operation][client]
+        for client, operation in re.findall(r"self\._(ec2|eks)\.([a-z_]+)\(", text)
+    }
+    assert len(used) >= 10
+    second = {a for each in policy("faults-policy.json")["Statement"] for a in each["Action"]}
+    assert {action for action in used if not allowed(action) and action not in second} == set()
+    # Making a list that carries tags takes the right to tag.
+    assert second - used == {"ec2:CreateTags"}
+    assert not {action for action in second if "*" in action}
+
+
 def test_what_is_changed_is_the_runs_own_by_name_or_by_tag() -> None:
     """Making a network is the exception: it has no name, and no tag yet that a right could ask for."""
     free = [
