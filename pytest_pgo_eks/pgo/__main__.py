@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.pgo.cluster import available_postgres
 from pytest_pgo_eks.pgo.manifest import render
 from pytest_pgo_eks.settings import POSTGRES_VERSIONS, Settings
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes the words that kubectl reads as booleans and PyYAML does not: y and n."""
+
+
+_Quoting.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]$"), list("yYnN"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PgoEksError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
-    print(yaml.safe_dump(manifest, sort_keys=False), end="")
+    print(yaml.dump(manifest, Dumper=_Quoting, sort_keys=False), end="")
     return 0
 
 

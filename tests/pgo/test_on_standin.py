@@ -44,7 +44,9 @@ def test_the_manifest_that_is_printed_names_a_postgresql_of_the_cluster(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(standin.kubeconfig))
     assert printing.main(["--namespace", "elsewhere"]) == 0
-    manifest = yaml.safe_load(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "start-fast: 'y'" in text, "kubectl would take y for a boolean"
+    manifest = yaml.safe_load(text)
     assert manifest["spec"]["postgresVersion"] in available_postgres(standin_postgres.kube)
     assert manifest["metadata"]["namespace"] == "elsewhere"
     assert printing.main(["--kubeconfig", "/nowhere/kubeconfig"]) == 4
