@@ -123,8 +123,16 @@ def inject(running: Proxy, mode: Mode, count: int, seed: int) -> None:
 
 
 def matched(found: list[Outage], began: int, ended: int) -> Outage | None:
-    """Return the measured outage that overlaps the injected one."""
-    return next((o for o in found if o.ended[1] >= began and o.began[0] <= ended), None)
+    """Return the measured outage that shares most time with the injected one.
+
+    Not the first that touches it: on a busy machine a silence of its own may end as another begins.
+    """
+
+    def shared(one: Outage) -> int:
+        return min(one.ended[1], ended) - max(one.began[0], began)
+
+    best = max(found, key=shared, default=None)
+    return best if best is not None and shared(best) > 0 else None
 
 
 def line(who: str, errors: list[float], missed: int, note: str = "") -> None:
