@@ -93,7 +93,10 @@ def docker(arguments: list[str]) -> int:
     parser = Strict("docker", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     version = commands.add_parser("version", allow_abbrev=False)
-    version.add_argument("--format", required=True, choices=["{{.Server.Version}}"])
+    formats = {"docker": "{{.Server.Version}}", "podman": "{{.Client.Version}}"}
+    version.add_argument("--format", required=True, choices=[formats[Path(sys.argv[1]).name]])
+    info = commands.add_parser("info", allow_abbrev=False)
+    info.add_argument("--format", required=True, choices=["{{.Version.Version}}"])
     image = commands.add_parser("image", allow_abbrev=False)
     image.add_argument("what", choices=["inspect"])
     image.add_argument("--format", required=True)
@@ -108,7 +111,7 @@ def docker(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if given.command in ("rm", "inspect"):
         return container(given)
-    if given.command == "version":
+    if given.command in ("version", "info"):
         found = os.environ.get("FAKE_DOCKER_VERSION", "29.0.1")
         if found == "down":
             print("Cannot connect to the Docker daemon: no such file", file=sys.stderr)
@@ -140,7 +143,7 @@ def main() -> int:
     program, arguments = Path(sys.argv[1]).name, sys.argv[2:]
     with (HOME / "calls").open("a", encoding="utf-8") as file:
         file.write(json.dumps([program, *arguments]) + "\n")
-    return {"kind": kind, "docker": docker}[program](arguments)
+    return {"kind": kind, "docker": docker, "podman": docker}[program](arguments)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_pgo_eks.clusters import kind_nodes
-from pytest_pgo_eks.clusters.base import LedgerEntry
-from pytest_pgo_eks.clusters.kind import KindProvider
+from pytest_pgo_eks.clusters import engine, kind_nodes
+from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
+from pytest_pgo_eks.clusters.kind import KindProvider, export_logs
 from pytest_pgo_eks.clusters.local import LocalProvider
 from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
 from pytest_pgo_eks.progress import silent
@@ -179,6 +179,26 @@ def test_kind_is_left_its_own_image_and_a_named_one_wins() -> None:
     assert kind_nodes.node_image((0, 33), "1.34", "mine:1") == "mine:1"
 
 
+def test_podman_is_used_where_there_is_no_docker(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.put("podman")
+    monkeypatch.setenv("FAKE_DOCKER_VERSION", "5.6.0")
+    used = engine.find()
+    assert (used.name, used.version) == ("podman", "5.6.0")
+    assert used.environment == {"KIND_EXPERIMENTAL_PROVIDER": "podman"}
+    assert programs.calls("podman")[-1] == ["info", "--format", "{{.Version.Version}}"]
+
+
+def test_the_nodes_logs_explain_a_failure(programs: Programs, tmp_path: Path) -> None:
+    programs.put("kind", "docker")
+    remove = f"{programs.path}/kind delete cluster --name mine --kubeconfig k"
+    handle = ClusterHandle("mine", "kind", tmp_path / "k", hints=("look", remove))
+    export_logs(handle, tmp_path / "logs")
+    assert (tmp_path / "logs" / "kubelet.log").exists()
+    assert programs.calls("kind") == [["export", "logs", f"{tmp_path}/logs", "--name", "mine"]]
+
+
 TESTS = """
 import os, signal
 
@@ -196,7 +216,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.cluster
 def test_a_run_goes_end_to_end_and_removes_what_a_killed_one_left(
-    programs: Programs, tmp_path: Path
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
         LocalProvider().preflight(Settings("local"))
@@ -208,7 +228,8 @@ def test_a_run_goes_end_to_end_and_removes_what_a_killed_one_left(
     assert killed.returncode == -9, killed.stdout + killed.stderr
     (left,) = (programs.home / "clusters").iterdir()
 
-    done = run(str(OPERATOR), "-m", "smoke", cwd=tmp_path)
+    monkeypatch.setenv("FAKE_IMAGES", "pgo:5.8")
+    done = run(str(OPERATOR), "-m", "smoke", "--pgo-load-images=pgo:5.8", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"removed cluster {left.name}, which a run that was killed had left" in done.stdout
     assert "3 nodes in 3 zones" in done.stdout
@@ -218,5 +239,6 @@ def test_a_run_goes_end_to_end_and_removes_what_a_killed_one_left(
     assert names[0] == left.name
     assert names[1] == left.name
     assert len(set(names[2:])) == 1
+    assert ["load", "docker-image", "pgo:5.8", "--name", names[-1]] in programs.calls("kind")
     # The user's own file was never made.
     assert not (tmp_path / "home" / ".kube").exists()
