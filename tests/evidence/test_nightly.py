@@ -238,7 +238,10 @@ def test_after_a_failure_github_sweeps_keeps_and_fails(status: int, programs: Pr
         next(line for line in called if line.startswith("pytest "))
     )
     assert "python -m pytest_pgo_eks.report bundle" in called
-    assert any(line.startswith("aws s3 cp") for line in called)
+    assert "python -m pytest_pgo_eks.report gate" in called
+    assert called.index("python -m pytest_pgo_eks.report gate") < called.index(
+        next(line for line in called if line.startswith("aws s3 cp"))
+    ), "a run is no baseline of itself"
 
 
 @pytest.mark.parametrize(("status", "fine"), [(0, True), (4, True), (1, False)])
