@@ -103,6 +103,9 @@ def sweep(
     outcome = []
     for found in chosen:
         names = Names(found.run)
-        left = Removal(aws, names, progress).remove() if really else find(aws, names)
+        there = find(aws, names)
+        if not there:
+            continue  # EC2 shows the tags of what is gone for an hour
+        left = Removal(aws, names, progress).remove() if really else there
         outcome.append((found, left))
     return outcome

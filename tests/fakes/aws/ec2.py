@@ -27,6 +27,24 @@ KINDS = {
 }
 
 
+#: Each kind is missed in words of its own.
+_MISSING = {
+    "vpc": "InvalidVpcID.NotFound",
+    "subnet": "InvalidSubnetID.NotFound",
+    "internet-gateway": "InvalidInternetGatewayID.NotFound",
+    "route-table": "InvalidRouteTableID.NotFound",
+    "elastic-ip": "InvalidAllocationID.NotFound",
+    "natgateway": "NatGatewayNotFound",
+    "security-group": "InvalidGroup.NotFound",
+    "network-interface": "InvalidNetworkInterfaceID.NotFound",
+    "network-acl": "InvalidNetworkAclID.NotFound",
+    "launch-template": "InvalidLaunchTemplateId.NotFound",
+    "instance": "InvalidInstanceID.NotFound",
+    "volume": "InvalidVolume.NotFound",
+    "snapshot": "InvalidSnapshot.NotFound",
+}
+
+
 def make(world: World, kind: str, tags: dict[str, str], **facts: Any) -> Thing:
     """Make a thing of EC2 and return it."""
     prefix, member, _ = KINDS[kind]
@@ -37,9 +55,7 @@ def make(world: World, kind: str, tags: dict[str, str], **facts: Any) -> Thing:
 def get(world: World, kind: str, name: str) -> Thing:
     found = world.kind(kind).get(name)
     if found is None:
-        what = "".join(part.title() for part in kind.split("-"))
-        code = {"elastic-ip": "InvalidAllocationID.NotFound", "natgateway": "NatGatewayNotFound"}
-        raise Refused(code.get(kind, f"Invalid{what}ID.NotFound"), f"'{name}' does not exist")
+        raise Refused(_MISSING[kind], f"The {kind} '{name}' does not exist")
     return found
 
 
