@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,3 +52,57 @@ def test_a_plan_for_what_costs_nothing_is_refused() -> None:
 
     with pytest.raises(UsageProblem, match="costs nothing to plan for"):
         plan(Settings("local"), [])
+
+
+CONFTEST = """
+import sys
+
+sys.path.insert(0, {tests!r})
+
+from fakes.aws import FakeAws
+from pytest_pgo_eks.clusters.eks.provider import EksProvider
+
+FAKE = FakeAws()
+
+
+def pytest_pgo_providers():
+    return [EksProvider(lambda _region: FAKE.clients, FAKE.world.clock, lambda: "203.0.113.7")]
+"""
+
+
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (place / "conftest.py").write_text(CONFTEST.format(tests=str(GOLDEN.parents[1])), "utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "--cluster=eks"]
+    return subprocess.run(
+        [
+            *command,
+            "--pgo-eks-region=us-east-1",
+            "--rootdir",
+            str(place),
+            "-c",
+            os.devnull,
+            *arguments,
+            str(place),
+        ],
+        cwd=place,
+        env={**os.environ, "XDG_STATE_HOME": str(place / "state")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_prints_the_plan_and_begins_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "--pgo-plan", "--pgo-eks-run=night")
+    assert done.returncode == 0, done.stderr
+    assert "plan of pgoeks-night in us-east-1" in done.stdout
+    assert "collected" not in done.stdout
+    assert not (tmp_path / "reports").exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_cannot_work_ends_the_command_with_a_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "--pgo-plan", "--pgo-eks-profile=faithful")
+    assert done.returncode == 4
+    assert "--pgo-max-cost: the profile faithful is estimated at 42.29 USD" in done.stderr
+    assert "Traceback" not in done.stderr
