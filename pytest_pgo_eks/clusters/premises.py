@@ -148,8 +148,18 @@ def inventory(kube: Kube, namespace: str) -> tuple[str, ...]:
     found = set()
     for kind in _KINDS:
         with contextlib.suppress(NotFound):
-            found |= {(kind.rpartition("/")[2], n) for n in _names(kube.list(kind, namespace))}
+            found |= {
+                (kind.rpartition("/")[2], _lasting_name(one)) for one in kube.list(kind, namespace)
+            }
     return tuple(sorted(f"{kind} {name}" for kind, name in found - _BORN))
+
+
+def _lasting_name(one: Mapping[str, Any]) -> str:
+    """Return a name that survives: a drained node's Deployments have other pods than before."""
+    meta = one["metadata"]
+    owners = meta.get("ownerReferences") or ()
+    replaced = any(owner.get("kind") == "ReplicaSet" for owner in owners)
+    return str((meta.get("generateName") if replaced else None) or meta["name"])
 
 
 def leave(kube: Kube, lease: Lease, progress: Progress, *, within_s: float) -> None:
