@@ -212,8 +212,8 @@ def _extract(stream: _Metered, path: Path, size: int) -> str:
             digest.update(part)
             file.write(part)
             left -= len(part)
-    if size % BLOCK:
-        stream.read(BLOCK - size % BLOCK)
+    if size % BLOCK and stream.read(BLOCK - size % BLOCK).strip(b"\0"):
+        raise UsageProblem(f"something stands behind {path.name!r} in the archive")
     return digest.hexdigest()
 
 
