@@ -61,7 +61,10 @@ def _mappings(
 
 def _images(before: Run, after: Run) -> Iterator[Difference]:
     old, new = (
-        {str(one.get("image")): one.get("digest") for one in run["subject"]["images"]}
+        {
+            one["container"]: f"{one['image']} {one['digest'] or ''}"
+            for one in run["subject"]["images"]
+        }
         for run in (before, after)
     )
     yield from _mappings("images", old, new, sorted({*old, *new}))

@@ -358,6 +358,7 @@ def test_what_changed_between_two_runs(tmp_path: Path, capsys: pytest.CaptureFix
             scenario("Gone"),
         ],
         manifest_sha256="a" * 64,
+        images=({"container": "database", "image": "pg:17", "digest": "sha256:1"},),
     )
     after = run_document(
         [
@@ -368,10 +369,12 @@ def test_what_changed_between_two_runs(tmp_path: Path, capsys: pytest.CaptureFix
         day=1,
         pgo="6.1.0",
         manifest_sha256="b" * 64,
+        images=({"container": "database", "image": "pg:17", "digest": "sha256:2"},),
     )
     found = [(one.about, str(one)) for one in differences(before, after)]
     assert ("subject", "pgo: 6.0.1 → 6.1.0") in found
     assert ("subject", f"manifest_sha256: {'a' * 64} → {'b' * 64}") in found
+    assert ("images", "database: pg:17 sha256:1 → pg:17 sha256:2") in found
     assert ("verdict", "Failover – Steady: pass → violation") in found
     assert ("verdict", "Failover – New: nothing → pass") in found
     assert ("verdict", "Failover – Gone: pass → nothing") in found
