@@ -15,7 +15,7 @@ from eks.lives import ADDRESS, fake_aws, remains, settings
 from pytest_pgo_eks.clusters.eks import calls
 from pytest_pgo_eks.clusters.eks.provider import EksProvider
 from pytest_pgo_eks.clusters.eks.wanted import wanted
-from pytest_pgo_eks.errors import UsageProblem
+from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
 
 Spoil = Callable[[FakeAws], object]
 
@@ -242,3 +242,57 @@ def test_what_the_user_leaves_open_is_the_profile_s() -> None:
     assert (faithful.nodes, faithful.gateways, faithful.types[0]) == (6, 3, "m5.16xlarge")
     assert lean.subnet_bits == 13
     assert wanted(settings(cidr="192.168.8.0/21")).subnet_bits == 8
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_a_region_that_does_not_exist_is_refused_before_it_is_looked_up() -> None:
+    with pytest.raises(UsageProblem, match=r"no region 'eu-centrl-1' with EKS.*'eu-central-1'"):
+        EksProvider(calls.boto_clients).preflight(settings(region="eu-centrl-1"))
+
+
+class Broken:
+    """Clients whose calls all end in one error of botocore."""
+
+    region = "us-east-1"
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.count = 0
+
+    def __call__(self, service: str) -> Any:
+        return self
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**_: Any) -> None:
+            self.count += 1
+            raise self._error
+
+        return call
+
+
+def test_a_login_that_ran_out_is_told_at_once() -> None:
+    from botocore.exceptions import UnauthorizedSSOTokenError
+
+    clients, clock = Broken(UnauthorizedSSOTokenError()), fake_aws().world.clock
+    with pytest.raises(UsageProblem, match=r"no usable AWS credentials were found .*log in"):
+        EksProvider(lambda _region: clients, clock).preflight(settings())
+    assert clients.count == 1
+    aws = calls.Aws(clients, "us-east-1", clock)
+    aws.ahead_s = 0.0
+    with pytest.raises(ClusterProblem, match="go on with the same run"):
+        aws.call("sts", "get_caller_identity")
+
+
+def test_an_aws_that_does_not_answer_is_given_up_soon_at_first_and_late_afterwards() -> None:
+    from botocore.exceptions import EndpointConnectionError
+
+    clients = Broken(EndpointConnectionError(endpoint_url="https://sts"))
+    clock = fake_aws().world.clock
+    with pytest.raises(UsageProblem, match="AWS cannot be asked in us-east-1"):
+        EksProvider(lambda _region: clients, clock).preflight(settings())
+    assert clients.count == 2
+    aws = calls.Aws(clients, "us-east-1", clock)
+    aws.ahead_s = 0.0
+    with pytest.raises(ClusterProblem, match="Could not connect"):
+        aws.call("sts", "get_caller_identity")
+    assert clients.count == 10

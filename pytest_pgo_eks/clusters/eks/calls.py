@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
 from pytest_pgo_eks.kube.wait import SYSTEM_CLOCK
+from pytest_pgo_eks.settings import nearest
 
 _THROTTLED = frozenset(
     {
@@ -56,6 +57,7 @@ _MISSING = frozenset(
     }
 )
 _TRIES = 8
+_FIRST_TRIES = 2
 _FIRST_S = 1.0
 _LONGEST_S = 20.0
 #: A list that AWS gives in more pages than this does not end.
@@ -134,16 +136,12 @@ class Aws:
         :raises AwsRefused: it refused. Expired credentials say how to go on.
         :raises ClusterProblem: it could not be reached, or answered nonsense.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         pause_s, renewed = _FIRST_S, False
         for attempt in range(1, _TRIES + 1):
             try:
                 answer: dict[str, Any] = getattr(self.clients(service), operation)(**arguments)
-            except NoCredentialsError:
-                raise UsageProblem(
-                    "no AWS credentials were found; log in (aws sso login), or set AWS_PROFILE"
-                ) from None
             except ClientError as error:
                 refused = _refusal(service, operation, error)
                 if refused.code in EXPIRED and not renewed and self._renew():
@@ -152,7 +150,9 @@ class Aws:
                 if refused.code not in _THROTTLED or attempt == _TRIES:
                     raise refused from None
             except BotoCoreError as error:
-                if attempt == _TRIES:
+                self._refuse_without_credentials(error)
+                # Where nothing has ever answered, a long wait says no more than a short one.
+                if attempt == (_TRIES if self.ahead_s is not None else _FIRST_TRIES):
                     raise ClusterProblem(f"{service} {operation}: {error}") from None
             else:
                 self._compare_clocks(answer)
@@ -190,6 +190,22 @@ class Aws:
             return False
         renew()
         return True
+
+    def _refuse_without_credentials(self, error: Exception) -> None:
+        """Raise at once where nobody is logged in: trying again would change nothing."""
+        name = type(error).__name__
+        if "Credential" not in name and "Token" not in name:
+            return
+        if self.ahead_s is None:
+            found = "no" if name == "NoCredentialsError" else "no usable"
+            said = "" if name == "NoCredentialsError" else f" ({error})"
+            raise UsageProblem(
+                f"{found} AWS credentials were found{said}; log in (aws sso login), or set "
+                "AWS_PROFILE"
+            ) from None
+        raise ClusterProblem(
+            f"the AWS credentials are gone ({error}); log in again, then go on with the same run"
+        ) from None
 
     def _compare_clocks(self, answer: dict[str, Any]) -> None:
         stamp = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
@@ -266,6 +282,23 @@ def boto_clients(region: str | None) -> BotoClients:
     :raises UsageProblem: boto3 is not installed.
     """
     try:
-        return BotoClients(region)
+        found = BotoClients(region)
     except ImportError:
         raise UsageProblem("--cluster=eks needs boto3: pip install 'pytest-pgo-eks[eks]'") from None
+    if found.region is not None:
+        _refuse_unknown_region(found.session, found.region)
+    return found
+
+
+def _refuse_unknown_region(session: Any, region: str) -> None:
+    """Refuse what is no region of EKS: its name would be looked up in vain for a minute."""
+    known = [
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("eks", partition_name=partition)
+    ]
+    if region not in known:
+        raise UsageProblem(
+            f"--pgo-eks-region: boto3 knows no region {region!r} with EKS{nearest(region, known)}; "
+            "a new region needs a newer boto3"
+        )
