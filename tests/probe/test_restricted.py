@@ -10,6 +10,9 @@ import pytest
 from restricted import RULES, broken
 
 from pytest_pgo_eks.clusters import enforcement
+from pytest_pgo_eks.clusters.base import ClusterHandle
+from pytest_pgo_eks.errors import ApiProblem
+from pytest_pgo_eks.kube import Kube
 from pytest_pgo_eks.kube.hardening import SCRATCH
 from pytest_pgo_eks.probe import pod
 
@@ -79,3 +82,24 @@ def test_autoscalers_are_asked_to_let_it_be() -> None:
     notes = pod.manifests("ns")[-1]["metadata"]["annotations"]
     assert notes["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
     assert notes["karpenter.sh/do-not-disrupt"] == "true"
+
+
+@pytest.mark.real_apiserver
+def test_a_real_server_that_enforces_the_level_agrees(real_apiserver: ClusterHandle) -> None:
+    namespace = "probe-restricted"
+    enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
+    meta = {"name": namespace, "labels": enforced}
+    with Kube(real_apiserver.kubeconfig) as kube:
+        kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        try:
+            *others, made = pod.manifests(namespace)
+            for manifest in others:
+                kube.apply(manifest)
+            path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+            assert kube.raw("POST", path, made)["metadata"]["name"] == pod.DEFAULT_NAME
+            kube.raw("POST", path, enforcement._pod(namespace, "listener", "pass", "image"))
+            made["spec"]["containers"][0]["securityContext"].pop("capabilities")
+            with pytest.raises(ApiProblem, match="violates PodSecurity"):
+                kube.raw("POST", path, made)
+        finally:
+            kube.delete("Namespace", namespace)
