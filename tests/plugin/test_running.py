@@ -204,7 +204,7 @@ class TestSelection:
               @zones
               Scenario: Has it
                 Given a cluster
-              @partition
+              @load-balancer
               Scenario: Lacks it
                 Given a cluster
               @real-eks
@@ -217,7 +217,7 @@ class TestSelection:
         found = {s["name"]: (s["verdict"], s["reason"]) for s in verdict(project)["scenarios"]}
         assert found["Has it"][0] == "pass"
         assert found["Lacks it"][0] == "skipped"
-        assert "needs partition" in found["Lacks it"][1]
+        assert "needs load-balancer" in found["Lacks it"][1]
         assert "castle does not have it" in found["Lacks it"][1]
         assert "it is made of nothing" in found["Never has it"][1]
         assert "Never has it" in result.stdout.str()
