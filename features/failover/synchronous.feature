@@ -100,7 +100,7 @@ Feature: Failover with synchronous replication
     @disruptive @level-3
     Scenario: The servers' certificate is replaced under running clients
       When the servers' certificate is replaced
-      Then writes are acknowledged again within 1 second
+      Then writes on every path are acknowledged within 1 second all the same
       And the primary Service leads only to the primary within 30 seconds
       And the timeline was not raised
       And no acknowledged write is lost

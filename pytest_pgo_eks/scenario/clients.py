@@ -174,6 +174,8 @@ class Clients:
         within_s: float,
         paths: Iterable[str] | None = None,
         sessions: Sequence[int] = ALL,
+        *,
+        login_retry_s: float | None = None,
     ) -> list[Finding]:
         """Wait until writes go through again on ``paths`` (all that are written through).
 
@@ -181,7 +183,8 @@ class Clients:
         when they lose theirs. The latter stay where they are while a server only refuses writes.
 
         Through PgBouncer :data:`LOGIN_RETRY_S` comes on top: that is how long it goes on telling
-        everybody of a log-in that failed once, before it tries again.
+        everybody of a log-in that failed once, before it tries again. Where no log-in may fail,
+        ``login_retry_s`` 0 allows it nothing more than the others.
 
         The budget counts from the begin of the last fault to the *end* of the last outage behind
         it. Returns as soon as an outage is over and writes went on for :data:`CALM_S`, or when the
@@ -193,7 +196,8 @@ class Clients:
             raise Inconclusive("no fault was injected while clients were writing")
         since, at = self._disturbed
         wanted = tuple(paths or self.paths)
-        budgets = {path: within_s + LOGIN_RETRY_S * (path == POOLED) for path in wanted}
+        retry_s = LOGIN_RETRY_S if login_retry_s is None else login_retry_s
+        budgets = {path: within_s + retry_s * (path == POOLED) for path in wanted}
         longest_s = max(budgets.values())
 
         def settled(history: History) -> bool:
@@ -211,7 +215,7 @@ class Clients:
             poll_s=_LOOK_S,
             show=lambda seen: f"{len(seen.ops)} operations",
         )
-        return [in_time(history, path, since, within_s, sessions) for path in wanted]
+        return [in_time(history, path, since, budgets[path], sessions) for path in wanted]
 
     def so_far(self) -> History:
         """Return the history as far as it has come."""

@@ -197,6 +197,12 @@ def acknowledged_again(stage: Stage, budget: str) -> None:
     stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget)))
 
 
+@then(parsers.re(r"writes on every path are acknowledged within (?P<budget>.+) all the same"))
+def acknowledged_all_the_same(stage: Stage, budget: str) -> None:
+    """Where nobody's log-in may fail: PgBouncer is allowed nothing more than the others."""
+    stage.keep(*stage.clients.acknowledged_again(stage.seconds(budget), login_retry_s=0.0))
+
+
 @then(
     parsers.re(r"writes through the primary Service are acknowledged again within (?P<budget>.+)")
 )

@@ -145,6 +145,11 @@ CASES: tuple[Case, ...] = (
         give("again", [finding("acknowledged-again-in-time", "violated")]),
         budget="1 second",
     ),
+    simple(
+        failover.acknowledged_all_the_same,
+        give("again", [finding("acknowledged-again-in-time", "violated")]),
+        budget="1 second",
+    ),
     simple(failover.another_leads, same_primary, prepare=another_primary, budget="1 second"),
     simple(
         failover.running_and_streaming,

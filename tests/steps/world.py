@@ -190,6 +190,8 @@ class WorldClients:
         _within_s: float,
         paths: Iterable[str] | None = None,
         sessions: Sequence[int] = (),
+        *,
+        login_retry_s: float | None = None,
     ) -> list[Finding]:
         return self.again
 
