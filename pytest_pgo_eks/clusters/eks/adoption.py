@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def give_back(aws: Aws, handle: ClusterHandle, cluster: str, progress: Progress)
         progress.say(f"pgo: removed {len(left)} EBS volumes that the run's claims had left")
 
 
-def retained(aws: Aws, cluster: str, namespace: str, since: datetime | None = None) -> list[str]:
+def retained(aws: Aws, cluster: str, namespace: str) -> list[str]:
     """Return the free volumes that claims of a namespace of this cluster have left."""
     filters = [
         {"Name": f"tag:kubernetes.io/cluster/{cluster}", "Values": ["owned"]},
@@ -98,7 +97,6 @@ def retained(aws: Aws, cluster: str, namespace: str, since: datetime | None = No
         volume["VolumeId"]
         for volume in aws.every("ec2", "describe_volumes", "Volumes", Filters=filters)
         if tag_map(volume.get("Tags", ())).get(_NAMESPACE_TAG) == namespace
-        and (since is None or volume.get("CreateTime", since) >= since)
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pgo_eks.clusters.eks.calls import Aws, AwsRefused
-from pytest_pgo_eks.clusters.eks.names import LAYERS, RUN_TAG, Names, Tags, tag_map
+from pytest_pgo_eks.clusters.eks.names import LAYERS, RUN_TAG, Names, tag_map
 from pytest_pgo_eks.clusters.eks.stacks import Stacks
 from pytest_pgo_eks.errors import UsageProblem
 
@@ -343,8 +343,3 @@ _SPECIAL: Mapping[str, Callable[[Aws, str], None]] = {
 def _in_lots(items: list[str], size: int) -> Iterator[list[str]]:
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
-
-
-def owned(names: Names, tags: Tags) -> bool:
-    """Whether something with these tags is the run's; for those who look elsewhere."""
-    return names.owns(tags)
