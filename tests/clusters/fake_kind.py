@@ -2,7 +2,7 @@
 
 Behind ``kind create cluster`` the stand-in cluster comes up, so that a run goes end to end. Where it
 keeps its notes, and how it is to misbehave, is in the environment: FAKE_HOME, FAKE_KIND_VERSION,
-FAKE_DOCKER_VERSION, FAKE_CREATE_ERROR, FAKE_IMAGES.
+FAKE_DOCKER_VERSION, FAKE_CREATE_ERROR, FAKE_CREATE_KILLS, FAKE_IMAGES.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,10 @@ def made(given: argparse.Namespace, places: Path) -> int:
         return 1
     place = places / given.name
     place.mkdir(parents=True)
+    if os.environ.get("FAKE_CREATE_KILLS"):
+        # Whoever waits for kind dies while kind is at work.
+        os.kill(os.getppid(), signal.SIGKILL)
+        return 0
     up = [*LOCAL, "up", "--name", given.name, "--state-dir", str(place / "state")]
     done = subprocess.run(up, check=False, capture_output=True, text=True)
     if done.returncode:

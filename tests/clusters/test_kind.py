@@ -199,14 +199,6 @@ def test_the_nodes_logs_explain_a_failure(programs: Programs, tmp_path: Path) ->
     assert programs.calls("kind") == [["export", "logs", f"{tmp_path}/logs", "--name", "mine"]]
 
 
-TESTS = """
-import os, signal
-
-def test_it_is_killed(pgo_cluster):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [*RUN, "--cluster=kind", *arguments]
     return subprocess.run(
@@ -223,8 +215,9 @@ def test_a_run_goes_end_to_end_and_removes_what_a_killed_one_left(
     except UsageProblem as problem:
         pytest.skip(f"this machine cannot run the stand-in cluster: {problem}")
     programs.put("kind", "docker")
-    (tmp_path / "test_it.py").write_text(TESTS, "utf-8")
-    killed = run("test_it.py", cwd=tmp_path)
+    monkeypatch.setenv("FAKE_CREATE_KILLS", "1")
+    killed = run(str(OPERATOR), "-m", "smoke", cwd=tmp_path)
+    monkeypatch.delenv("FAKE_CREATE_KILLS")
     assert killed.returncode == -9, killed.stdout + killed.stderr
     (left,) = (programs.home / "clusters").iterdir()
 
