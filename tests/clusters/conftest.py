@@ -12,6 +12,18 @@ from pathlib import Path
 
 import pytest
 
+# One instance and no backups: up in seconds.
+MANIFEST = """
+apiVersion: postgres-operator.crunchydata.com/v1beta1
+kind: PostgresCluster
+metadata: {name: small}
+spec:
+  postgresVersion: VERSION
+  instances:
+    - dataVolumeClaimSpec:
+        accessModes: [ReadWriteOnce]
+        resources: {requests: {storage: 1Gi}}
+"""
 FAKE = Path(__file__).with_name("fake_kind.py")
 
 

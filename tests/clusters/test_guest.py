@@ -20,6 +20,8 @@ from pytest_pgo_eks.clusters.premises import RUN
 from pytest_pgo_eks.errors import NotFound
 from pytest_pgo_eks.kube import Kube, eventually
 
+from .conftest import MANIFEST
+
 if TYPE_CHECKING:
     from pytest_pgo_eks.clusters.base import ClusterHandle
     from pytest_pgo_eks.pgo import PostgresCluster
@@ -29,17 +31,6 @@ pytestmark = pytest.mark.cluster
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:allure_pytest")
 FEATURES = Path(__file__).parents[2] / "features"
 OWN = "pytest-pgo-eks"
-MANIFEST = """
-apiVersion: postgres-operator.crunchydata.com/v1beta1
-kind: PostgresCluster
-metadata: {name: small}
-spec:
-  postgresVersion: VERSION
-  instances:
-    - dataVolumeClaimSpec:
-        accessModes: [ReadWriteOnce]
-        resources: {requests: {storage: 1Gi}}
-"""
 TESTS = """
 import os, signal
 

@@ -19,10 +19,11 @@ from pytest_pgo_eks.clusters.base import ClusterHandle, LedgerEntry
 from pytest_pgo_eks.clusters.kind import KindProvider, export_logs
 from pytest_pgo_eks.clusters.local import LocalProvider
 from pytest_pgo_eks.errors import ClusterProblem, UsageProblem
+from pytest_pgo_eks.local.preflight import postgres_versions
 from pytest_pgo_eks.progress import silent
 from pytest_pgo_eks.settings import Settings
 
-from .conftest import Programs
+from .conftest import MANIFEST, Programs
 
 RUN = (sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:allure_pytest")
 OPERATOR = Path(__file__).parents[2] / "features" / "deployment" / "operator.feature"
@@ -222,7 +223,10 @@ def test_a_run_goes_end_to_end_and_removes_what_a_killed_one_left(
     (left,) = (programs.home / "clusters").iterdir()
 
     monkeypatch.setenv("FAKE_IMAGES", "pgo:5.8")
-    done = run(str(OPERATOR), "-m", "smoke", "--pgo-load-images=pgo:5.8", cwd=tmp_path)
+    small = tmp_path / "small.yaml"
+    small.write_text(MANIFEST.replace("VERSION", str(max(postgres_versions()))), "utf-8")
+    flags = ("--pgo-load-images=pgo:5.8", f"--pgo-manifest={small}", "--pgo-lease=20")
+    done = run(str(OPERATOR), "-m", "smoke", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"removed cluster {left.name}, which a run that was killed had left" in done.stdout
     assert "3 nodes in 3 zones" in done.stdout
