@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ RUN = pytest.StashKey["Run"]()
 _SHARED = ".session"
 LATEST = "latest"
 # What a command that runs scenarios again says otherwise, or not at all.
-_NOT_AGAIN = frozenset({"provider", "keep", "reuse", "seed", "gate", "report_dir"})
+_NOT_AGAIN = frozenset(
+    {"provider", "keep", "reuse", "seed", "gate", "report_dir", "eks.run", "eks.plan"}
+)
 
 
 @dataclass
@@ -165,8 +168,10 @@ class Run:
             parts.append(f"--pgo-reuse={reuse or settings.reuse}")
         plain = resolve({"pgo_cluster": settings.provider}, {}, {}, [settings.provider])
         for option in OPTIONS:
-            value = getattr(settings, option.field, None)
-            if option.field in _NOT_AGAIN or value is None or value == getattr(plain, option.field):
+            # Settings of one provider are one level down: "eks.region".
+            told = attrgetter(option.field)
+            value = told(settings)
+            if option.field in _NOT_AGAIN or value is None or value == told(plain):
                 continue
             parts.append(option.flag if option.kind == "flag" else f"{option.flag}={value}")
         return shlex.join(parts)

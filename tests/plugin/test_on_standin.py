@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,10 +94,10 @@ def test_a_kept_cluster_is_reused_and_removed_by_the_printed_line(place: Path) -
     (cluster,) = clusters()
     assert cluster["state"] == "running"
     lines = first.stdout.splitlines()
-    (again,) = [line for line in lines if line.startswith("pytest --cluster=local --pgo-reuse=")]
+    (again,) = [line for line in lines if " --pgo-reuse=" in line]
     (remove,) = [line for line in lines if " down --name " in line]
     second = subprocess.run(
-        [*RUN, *again.split()[1:], "test_it.py"],
+        shlex.split(again),
         capture_output=True,
         text=True,
         timeout=WITHIN_S,
