@@ -295,7 +295,7 @@ async def users(bed: Bed) -> None:
     assert await bed.shell("user", "id -u; id -g; whoami") == "1234\n77\nuser\n"
     assert (
         await bed.shell(
-            "user", "umask; stat -c %a / /dev /var /etc /usr /tmp /work 2>/dev/null | sort -u"
+            "user", "umask; stat -c %a / /dev /var /etc /usr /tmp /srv 2>/dev/null | sort -u"
         )
         == "0022\n1777\n755\n"
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pytest_pgo_eks.clusters.eks.calls import Aws, BotoClients, boto_clients
-from pytest_pgo_eks.clusters.eks.names import stamp
+from pytest_pgo_eks.clusters.eks.names import RUN_TAG, stamp
 from pytest_pgo_eks.clusters.eks.sweeping import sweep
 from pytest_pgo_eks.clusters.eks.token import make
 from pytest_pgo_eks.errors import PgoEksError, UsageProblem
@@ -81,7 +81,10 @@ def _sweep(given: argparse.Namespace, reach: Reach) -> int:
         for thing in things:
             print(f"  {thing}: {thing.removal(aws.region)}")
         left += len(things) if given.yes else 0
-    if not outcome:
+    if not outcome and given.run:
+        # Names the region: looked for in the wrong one, nothing is found either.
+        print(f"nothing in {aws.region} carries the tag {RUN_TAG}={given.run}")
+    elif not outcome:
         print(f"no run in {aws.region} is past its time")
     elif not given.yes:
         print("nothing was removed; say --yes to remove it")

@@ -84,10 +84,10 @@ def sweep(
 ) -> list[tuple[Found, list[Thing]]]:
     """Remove runs that have expired; return each with what is there of it, or left of it.
 
-    ``run`` takes one run, expired or not; ``every`` takes all. Without ``really`` nothing is
-    touched, and what would be removed is returned.
+    ``run`` takes one run, expired or not, and returns nothing where nothing of it is there;
+    ``every`` takes all. Without ``really`` nothing is touched, and what would be removed is returned.
 
-    :raises UsageProblem: there is no such run.
+    :raises UsageProblem: ``run`` is no name of a run.
     """
     now = aws.clock.wall()
     known = runs(aws)
@@ -96,8 +96,6 @@ def sweep(
         chosen = [found for found in known if found.run == names.run]
         if not chosen and find(aws, names):
             chosen = [Found(run, None, "")]
-        if not chosen:
-            raise UsageProblem(f"nothing in {aws.region} carries the tag {RUN_TAG}={run}")
     else:
         chosen = [found for found in known if every or found.expired(now)]
     outcome = []
