@@ -105,7 +105,8 @@ def test_traps_then_failover(
     assert {f.outcome for f in findings} == {"holds"}, "\n".join(map(str, findings))
     (pinned,) = outages(history, "primary", session=PINNED)
     assert not pinned.over
-    assert within(history, [pinned], 0.5, "primary").outcome == "violated"
+    # However quickly the standby was promoted, it took longer than this.
+    assert within(history, [pinned], 0.01, "primary").outcome == "violated"
     assert {f.rule for f in measure(history)} >= {"replica-staleness", "long-fork"}
     picture = svg(history, "traps & failover")
     assert "timeline 2" in picture
